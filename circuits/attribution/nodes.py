@@ -194,7 +194,7 @@ class _Units:
         self.mlp = [x - of_mlps[1][index] for index, x in sorted(of_mlps[0].items())]
         zeros = self.inputs[0].new_zeros(len(self.inputs[0]), 1, dtype=torch.float32)
         self.roots = dict.fromkeys(self.view.layout.roots, zeros)
-        self.found = dict(self.roots)
+        self.unit_scores = dict(self.roots)
 
     def record(self, hooks: Hooks, _: float) -> None:
         """Watch the backward pass of one point of the path."""
@@ -214,8 +214,8 @@ class _Units:
 
     def taken(self) -> Float[Tensor, "batch unit"]:
         """All units by that pass, in row order."""
-        units = torch.cat([self.found[row] for row in sorted(self.found)], dim=1)
-        self.found = dict(self.roots)
+        units = torch.cat([self.unit_scores[row] for row in sorted(self.unit_scores)], dim=1)
+        self.unit_scores = dict(self.roots)
         return units
 
     def _add(self, row: int, change: Tensor, gradient: Tensor, *, whole: bool) -> None:
@@ -236,7 +236,7 @@ class _Units:
         self._keep(attention.place.rows.start, units.flatten(1))
 
     def _keep(self, row: int, units: Float[Tensor, "batch unit"]) -> None:
-        self.found[row] = self.found[row] + units if row in self.found else units
+        self.unit_scores[row] = self.unit_scores[row] + units if row in self.unit_scores else units
 
 
 def _watch(add: Callable[[Tensor], None], x: Tensor) -> None:

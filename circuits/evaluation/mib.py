@@ -122,7 +122,7 @@ class MIBEvaluation(ResultFile):
 
 def mib_evaluation(
     model: HookedModel,
-    found: EdgeScores | Sequence[Circuit],
+    scores_or_circuits: EdgeScores | Sequence[Circuit],
     pairs: PairSet,
     *,
     metric: str | None = None,
@@ -133,8 +133,8 @@ def mib_evaluation(
 
     Args:
         model: what the scores are of.
-        found: scores of edges, of this model's graph or of its ungrouped one (a file of MIB's read
-            without `kv_heads`); or nine circuits, in any order.
+        scores_or_circuits: scores of edges, of this model's graph or of its ungrouped one (a file
+            of MIB's read without `kv_heads`); or nine circuits, in any order.
         pairs: of a task of MIB (`mib-ioi`, ...), or of any other.
         metric: its name; None takes the pairs' own, of MIB's tasks the logit difference.
         options: batches, seed, progress; the seed is of the bootstrap.
@@ -150,8 +150,8 @@ def mib_evaluation(
     """
     options = options or RunOptions()
     wide = ungrouped(model.layout)
-    if isinstance(found, EdgeScores):
-        scores = ungrouped_scores(found)
+    if isinstance(scores_or_circuits, EdgeScores):
+        scores = ungrouped_scores(scores_or_circuits)
         _require(model, scores.layout == wide, scores.layout.summary)
         selected = {name: _by_score(scores, name) for name in _RANKINGS}
         counts = {
@@ -159,7 +159,7 @@ def mib_evaluation(
             for name, line in selected.items()
         }
     else:
-        circuits = [ungrouped_circuit(circuit) for circuit in found]
+        circuits = [ungrouped_circuit(circuit) for circuit in scores_or_circuits]
         if len(circuits) != len(FRACTIONS) - 1:
             raise CircuitsError(
                 f"{len(circuits)} circuits; MIB takes scores, or {len(FRACTIONS) - 1} circuits of "

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.intervention.picking import IndexLists, Picked
-from circuits.models.placement import held
+from circuits.models.placement import tensor_of
 from circuits.models.view import ReadsHeads, input_major
 
 CORRUPTED, COMPUTED, ALONE = 0, 1, 2  # what a reader is given
@@ -113,7 +113,7 @@ class HeadReaders:
 
     def _computed(self, inputs: GivesInputs, slots: Picked) -> Float[Tensor, "reader token d_head"]:
         weight = slots.of(self._groups(input_major(self.module)), 1).transpose(0, 1)
-        bias = held(self.module, "bias")
+        bias = tensor_of(self.module, "bias")
         if bias is not None:
             bias = slots.of(self._groups(bias), 0)[:, None]
         parts = []

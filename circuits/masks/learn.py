@@ -111,7 +111,7 @@ class _Learning:
         options: RunOptions,
     ) -> None:
         self.model, self.scores, self.pairs, self.config = model, scores, pairs, config
-        self.seed, self.places = options.seed, places_of(scores)
+        self.seed, self.flat_indices = options.seed, places_of(scores)
         judge = metric_for(pairs, metric)
         self.constants = self._first_constants()
         self.gradient = GateGradient(
@@ -141,7 +141,7 @@ class _Learning:
         """What the gates say now."""
         each, config = len(self.gradient.parts), self.config
         values = torch.zeros_like(flat(self.scores))
-        values[self.places] = p_open(self.logits)
+        values[self.flat_indices] = p_open(self.logits)
         provenance = self.provenance
         scores: AnyScores
         if isinstance(self.scores, NodeScores):
@@ -171,10 +171,10 @@ class _Learning:
         """The loss with one draw of the gates, and its gradient there."""
         gates = self._drawn(self.logits, step)
         everything = torch.zeros_like(flat(self.scores))
-        everything[self.places] = gates
+        everything[self.flat_indices] = gates
         shape = (-1,) if isinstance(self.scores, NodeScores) else self.scores.layout.shape
         loss, gradient = self.gradient.of(part, everything.view(shape))
-        return loss, gradient.flatten()[self.places]
+        return loss, gradient.flatten()[self.flat_indices]
 
     def _update(self, step: int, loss: float, gradient: Gates) -> None:
         """Move the logits and constants down, and the multipliers up."""

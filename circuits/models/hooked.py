@@ -40,7 +40,7 @@ from circuits.models.inputs import (
     shared_length,
 )
 from circuits.models.load_errors import first_sentence
-from circuits.models.placement import held, home, settle
+from circuits.models.placement import home, settle, tensor_of
 from circuits.models.plain import quantisation, quantised_layers, require_plain
 from circuits.models.quantised import exact_products
 from circuits.models.recipe import CheckedRecipe, FromMemory, FromSource
@@ -271,7 +271,7 @@ class HookedModel:
         digest = hashlib.blake2b(digest_size=16)
         for name in sorted(self.hf.state_dict()):
             owner, _, leaf = name.rpartition(".")
-            tensor = held(self.hf.get_submodule(owner), leaf)
+            tensor = tensor_of(self.hf.get_submodule(owner), leaf)
             if tensor is None:
                 continue
             digest.update(name.encode())

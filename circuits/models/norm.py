@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from circuits.errors import UnsupportedError
-from circuits.models.placement import held, unhooked
+from circuits.models.placement import tensor_of, unhooked
 
 _KINDS: tuple[Literal["layer", "rms"], ...] = ("layer", "rms")
 
@@ -34,7 +34,7 @@ class Norm:
 
         It is run with other weights than its own, which may be zero and then tell nothing.
         """
-        weight, bias = held(module, "weight"), held(module, "bias")
+        weight, bias = tensor_of(module, "weight"), tensor_of(module, "bias")
         eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
         if weight is None or eps is None:
             raise UnsupportedError(f"{type(module).__name__}: a norm without weight or epsilon")

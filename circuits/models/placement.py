@@ -61,7 +61,7 @@ def brought(module: nn.Module, x: Tensor) -> Tensor:
     return x if home is None else x.to(home)
 
 
-def held(module: nn.Module, name: str) -> Tensor | None:
+def tensor_of(module: nn.Module, name: str) -> Tensor | None:
     """A module's parameter or buffer with its data, on the home of its model.
 
     Args:

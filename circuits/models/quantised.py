@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError, UnsupportedError
-from circuits.models.placement import held
+from circuits.models.placement import tensor_of
 from circuits.options.choices import Quantisation
 from circuits.options.declared import require_known
 
@@ -305,7 +305,7 @@ def dequantised(module: nn.Module) -> Tensor:
     Raises:
         UnsupportedError: where it is no matrix of floating-point numbers, nor can be made one.
     """
-    weight = held(module, "weight")
+    weight = tensor_of(module, "weight")
     turn_back = getattr(weight, "dequantize", None)
     if isinstance(weight, Tensor) and type(weight) not in (Tensor, nn.Parameter) and turn_back:
         weight = turn_back()

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from circuits.graph.layout import Layout
 from circuits.graph.node import AttentionPlace, MLPPlace, Port
 from circuits.models.norm import Norm
-from circuits.models.placement import held
+from circuits.models.placement import tensor_of
 from circuits.models.quantised import QuantisedLinear, dequantised
 from circuits.models.recompute import Recomputable
 
@@ -55,7 +55,7 @@ class Projection:
     @property
     def bias(self) -> Float[Tensor, "head d_head"] | None:
         """The projection's bias, if any."""
-        bias = held(self.module, "bias")
+        bias = tensor_of(self.module, "bias")
         return None if bias is None else self.heads(bias)
 
 
@@ -90,7 +90,7 @@ class Attention:
     @property
     def output_bias(self) -> Float[Tensor, " d_model"] | None:
         """What the output module adds whatever the heads do."""
-        return held(self.output, "bias")
+        return tensor_of(self.output, "bias")
 
 
 @dataclass(frozen=True, eq=False)

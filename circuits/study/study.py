@@ -45,10 +45,10 @@ _CHOOSE = 16
 
 @dataclass
 class Step:
-    """Something that was done. found: what came out, in words. on: which pairs."""
+    """Something that was done. outcome: what came out, in words. on: which pairs."""
 
     name: str
-    found: str = ""
+    outcome: str = ""
     on: str = ""
     seconds: float = 0.0
 
@@ -147,7 +147,7 @@ class Study:
             pairs = self._take("score", "train", n)
             self.performance = task_performance(self.model, pairs, options=self.options)
             right = estimate(self.performance.accuracy, 2)
-            step.found = f"accuracy {right}, guessing gives {self.performance.chance:.2f}"
+            step.outcome = f"accuracy {right}, guessing gives {self.performance.chance:.2f}"
             step.on = _on(pairs)
         with self._step("scores") as step:
             self._scores = attribute(
@@ -157,14 +157,14 @@ class Study:
                 options=self.options,
                 per_example=True,
             )
-            step.found = f"{count(self._scores.layout.n_edges)} edges by {method}"
+            step.outcome = f"{count(self._scores.layout.n_edges)} edges by {method}"
             step.on = _on(pairs)
         with self._step("circuit") as step:
             self._circuit, step.on = self._select(self._scores, size, ranking)
             nodes = counted(len(self._circuit.nodes), "node")
             selection = self._circuit.provenance.selection
             ranking_note = "" if selection is None else f", {selection.ranking} ranking"
-            step.found = f"{counted(len(self._circuit), 'edge')} between {nodes}{ranking_note}"
+            step.outcome = f"{counted(len(self._circuit), 'edge')} between {nodes}{ranking_note}"
         return self._circuit
 
     def evaluate(self, n: int = 50, *, config: EvalConfig | None = None) -> CircuitEvaluation:
@@ -191,7 +191,7 @@ class Study:
                 config=config or EvalConfig(stability=StabilityConfig()),
                 options=self.options,
             )
-            step.found, step.on = _judged(evaluation), _on(pairs)
+            step.outcome, step.on = _judged(evaluation), _on(pairs)
         return evaluation
 
     def compare(self, other: HookedModel | str, *, name: str | None = None) -> Evolution:
@@ -224,7 +224,7 @@ class Study:
                 [scores, other_scores], names=[own_name, name], options=self.options
             )
             self.comparisons[name] = evolution
-            step.name, step.found = f"beside {name}", evolution.facts["changed"]
+            step.name, step.outcome = f"beside {name}", evolution.facts["changed"]
             step.on = _on(pairs)
         return evolution
 
@@ -235,7 +235,7 @@ class Study:
             A table: `print` shows it in a frame, a notebook as a table.
         """
         title = f"{self.model.name} on {self.task.name}, {self.model.layout.summary}"
-        rows = ((step.name, step.found, step.on, duration(step.seconds)) for step in self.steps)
+        rows = ((step.name, step.outcome, step.on, duration(step.seconds)) for step in self.steps)
         return Summary(title, tuple(rows))
 
     def _take(self, role: str, split: Split, n: int) -> PairSet:
@@ -278,7 +278,7 @@ class Study:
             earlier_step for earlier_step in self.steps if earlier_step.name != step.name
         ] + [step]
         pairs_note = f" ({step.on})" if step.on else ""
-        self._say(f"{step.name}: {step.found}{pairs_note}, {duration(step.seconds)}")
+        self._say(f"{step.name}: {step.outcome}{pairs_note}, {duration(step.seconds)}")
 
     def _say(self, line: str) -> None:
         if not self._quiet:

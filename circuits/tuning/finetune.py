@@ -126,7 +126,7 @@ def finetune(
         stack.enter_context(model_as_found(model))
         arguments = arguments_of(settings, model, Path(out))
         if arguments.should_save:
-            stack.enter_context(TrainingFolder.held(out, identity))
+            stack.enter_context(TrainingFolder.claim(out, identity))
         PartialState().wait_for_everyone()  # then the folder is claimed
         folder = TrainingFolder(Path(out))
         log = folder.read_log()

@@ -47,7 +47,7 @@ class Difference:
         return self.value.value < 0 if self.score == "held-out loss" else self.value.value > 0
 
     @property
-    def found(self) -> str:
+    def outcome(self) -> str:
         """What the interval says of the first condition: better, worse, or not shown."""
         if not self.value.excludes_zero:
             return "not shown"
@@ -56,7 +56,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """The comparison in one line."""
-        return f"{self.first} against {self.second}: {estimate(self.value)}, {self.found}"
+        return f"{self.first} against {self.second}: {estimate(self.value)}, {self.outcome}"
 
 
 ScoresBySeed = Mapping[int, Sequence[SummaryScores]]

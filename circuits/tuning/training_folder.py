@@ -49,7 +49,7 @@ class TrainingFolder:
 
     @classmethod
     @contextmanager
-    def held(cls, path: str | Path, identity: Mapping[str, object]) -> Iterator[TrainingFolder]:
+    def claim(cls, path: str | Path, identity: Mapping[str, object]) -> Iterator[TrainingFolder]:
         """Claim the folder for the length of the block, or refuse and say why.
 
         identity: whatever decides the outcome, as plain values; compared with the folder's own.

@@ -181,4 +181,4 @@ def _cost(comparison: LoraComparison, target: LoraTarget) -> list[str]:
 
 
 def _difference(difference: Difference) -> list[str]:
-    return [estimate(difference.value), difference.found]
+    return [estimate(difference.value), difference.outcome]

@@ -342,7 +342,7 @@ def _lora(run: Run) -> Finding:
             " {} against each of the others: {}.",
             first,
             "; ".join(
-                f"{difference.second} {estimate(difference.value)}, {difference.found}"
+                f"{difference.second} {estimate(difference.value)}, {difference.outcome}"
                 for difference in differences
             ),
         )
