@@ -96,9 +96,9 @@ def about(
 
 
 @cache
-def _command() -> Any:  # one of Click's, of which Typer keeps a copy of its own without a type
+def _command_of(verbs: typer.Typer) -> Any:  # Typer's own copy of Click has no public type
     """The verbs with their options: made once, as a process may run many."""
-    return typer.main.get_command(app)
+    return typer.main.get_command(verbs)
 
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
@@ -112,7 +112,7 @@ def main() -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        _command()()
+        _command_of(app)()
     except (CircuitsError, OSError, SafetensorError) as error:
         typer.echo(f"circuits: {error}", err=True)
         sys.exit(2)
