@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """Shapes are checked in cases that are not exhaustive; without it the others are quicker."""
+    shapes.begin()
     before = jaxtyping.config.jaxtyping_disable
     exhaustive = item.get_closest_marker("exhaustive") is not None
     jaxtyping.config.update("jaxtyping_disable", before or exhaustive)

@@ -33,6 +33,9 @@ _IMPORTS = "__imports_for_type_checkers__"
 # By identity: the code objects of two dataclasses' __init__ can be equal. The code is kept alive
 # beside its check, so that no other takes its id.
 _compiled: dict[int, tuple[CodeType, FunctionType | None, bool]] = {}
+_calls: dict[int, int] = {}  # of a code, since `begin`
+CHECKED = 24
+"""Calls of one function that are checked in a test; thousands more have the shapes of these."""
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,16 +54,24 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
     bound: list[
         Callable[..., Any]
     ] = []  # made at the first call: annotations may name what follows
+    code = id(function.__code__)
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        if config.jaxtyping_disable:
+        calls = _calls.get(code, 0)
+        if calls >= CHECKED or config.jaxtyping_disable:
             return function(*args, **kwargs)
+        _calls[code] = calls + 1
         if not bound:
             bound.append(_bind(function))
         return bound[0](*args, **kwargs)
 
     return checked
+
+
+def begin() -> None:
+    """Another test begins: calls are checked anew."""
+    _calls.clear()
 
 
 def _type_inherited(kind: type) -> None:

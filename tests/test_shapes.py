@@ -8,7 +8,7 @@ import pytest
 import torch
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping import Float
-from shapes import check
+from shapes import CHECKED, begin, check
 from torch import Tensor
 
 
@@ -41,6 +41,15 @@ def test_each_closure_over_one_code_is_called_itself():
     assert first(torch.zeros(1)).item() == 1
     with pytest.raises(BeartypeCallHintViolation):
         second(torch.zeros(1, 1))
+
+
+def test_each_test_checks_the_first_calls_of_a_function():
+    for _ in range(CHECKED):
+        product(torch.ones(2, 3), torch.ones(3, 4))
+    assert product(torch.ones(5, 3), torch.ones(3, 4)).shape == (5, 3)
+    begin()
+    with pytest.raises(BeartypeCallHintViolation):
+        product(torch.ones(5, 3), torch.ones(3, 4))
 
 
 def test_two_dataclasses_with_equal_code_keep_their_own_fields():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from functools import cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from safetensors import SafetensorError
@@ -95,12 +94,6 @@ def about(
     del version  # its callback has said it
 
 
-@cache
-def _command_of(verbs: typer.Typer) -> Any:  # Typer's own copy of Click has no public type
-    """The verbs with their options: made once, as a process may run many."""
-    return typer.main.get_command(verbs)
-
-
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
 _GO_ON = ("run", "discover", "learn", "patch", "search", "finetune")
 
@@ -112,7 +105,7 @@ def main() -> None:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        _command_of(app)()
+        app()
     except (CircuitsError, OSError, SafetensorError) as error:
         typer.echo(f"circuits: {error}", err=True)
         sys.exit(2)
