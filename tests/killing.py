@@ -85,6 +85,10 @@ def in_child(work: Callable[[], None]) -> int:
     if child == 0:
         status = 3
         try:
+            import torch
+
+            # Threads that load a model side by side would each make the lost thread pool anew.
+            torch.set_num_threads(torch.get_num_threads())
             work()
             status = 0
         except Exception:

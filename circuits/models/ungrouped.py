@@ -43,7 +43,10 @@ def ungrouped_twin(model: HookedModel) -> HookedModel:
     hf = copy.deepcopy(model.hf, {id(tensor): tensor for tensor in shared})
     group = layout.n_heads // layout.n_kv_heads
     changed = 0
-    for module in hf.modules():
+    # Of the language model's layers alone: what sees or hears has such projections too.
+    decoders = {id(layer.block) for layer in model.view.layers}
+    paths = [path for path, module in model.hf.named_modules() if id(module) in decoders]
+    for module in (part for path in paths for part in hf.get_submodule(path).modules()):
         ports = [getattr(module, name, None) for name in ("k_proj", "v_proj")]
         if ports == [None, None]:
             continue

@@ -211,6 +211,7 @@ def test_no_part_of_the_api_runs_a_program(tmp_path, programs, random_pairs):
             model, [scores, scores], other, WeightTrials(size=12, draws=1)
         ),
         "cross_tasks": circuits.cross_tasks(model, {"a": circuit}, {"a": other}, n_resamples=100),
+        "mib_evaluation": circuits.mib_evaluation(model, scores, other),
         "bridge": model.bridge,
     }
     assert all(one is not None for one in done.values()) and programs == []
