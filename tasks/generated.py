@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import CircuitsError, TooFewError, error_context
 from tasks.named_splits import Split
-from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.pairs import PairSet, PromptPair, TokenSet, without_agreement
 from tasks.text.framing import Framed, FramedTask, Framing
-from tasks.text.lexicon import require_split
+from tasks.text.lexicon import of_split, require_split, single_tokens, words
 from tasks.text.masking import differing
 
 PATIENCE = 10_000  # draws in a row that bring nothing new, after which there is nothing new
@@ -127,18 +127,12 @@ class Generated(FramedTask, ABC):
             clean, corrupted = prompt.ids, framing.prompt(prompts.corrupted).ids
             answer = self._tokens(framing, prompt, prompts.answer)
             wrong_sets = self._tokens(framing, prompt, prompts.wrong)
-        if len(wrong_sets) == len(answer) > 1:
-            # Where two names of several tokens agree there is nothing to tell apart.
-            wrong_sets = tuple(
-                () if wrong_set == right_set else wrong_set
-                for right_set, wrong_set in zip(answer, wrong_sets, strict=True)
-            )
         return PromptPair(
             clean=clean,
             corrupted=corrupted,
             answer=answer,
-            wrong=wrong_sets,
-            spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
+            wrong=without_agreement(answer, wrong_sets),
+            spans=differing(clean, corrupted),
             source=source,
         )
 
@@ -163,6 +157,15 @@ class Generated(FramedTask, ABC):
             return groups[1]
         large_groups = (group for _, group in sorted(groups.items()) if len(group) >= least)
         return next(large_groups, list(candidates))
+
+    def _countables(
+        self, tokenizer: PreTrainedTokenizerBase, split: Split, least: int
+    ) -> list[str]:
+        """Nouns of the split, in the singular, of one token, that can be answers."""
+        nouns = of_split([noun.split()[0] for noun in words("countables")], split)
+        nouns = self._as_answers(tokenizer, nouns, least)
+        pool = f"{self.name}: of the nouns in the split {split!r}"
+        return single_tokens(tokenizer, nouns, least, pool)
 
     def _tokens(self, framing: Framing, prompt: Framed, answer: Answer) -> tuple[TokenSet, ...]:
         if not isinstance(answer, str):

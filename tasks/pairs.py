@@ -50,6 +50,29 @@ class TrainingExample:
             raise InputError(f"{self.source}: the prompt or the target has no tokens")
 
 
+def without_agreement(
+    answer: Sequence[TokenSet], wrong: Sequence[TokenSet]
+) -> tuple[TokenSet, ...]:
+    """Wrong tokens, none at positions where they are the answer's.
+
+    " New York" and " New Delhi" begin alike: there is nothing to tell apart at their first token.
+
+    Args:
+        answer: per answer position, the right tokens.
+        wrong: per answer position, the wrong ones; or tokens of a wrong answer of another length.
+
+    Returns:
+        The wrong tokens; unchanged where the two have one token or different lengths, or are the
+        same throughout, which `PromptPair` refuses.
+    """
+    if not len(wrong) == len(answer) > 1 or tuple(wrong) == tuple(answer):
+        return tuple(wrong)
+    return tuple(
+        () if wrong_set == right_set else wrong_set
+        for right_set, wrong_set in zip(answer, wrong, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class PromptPair:
     """One clean prompt, its corrupted twin, and the answer.

@@ -35,7 +35,7 @@ from tasks import saved, splits
 from tasks.errors import CircuitsError, InputError, error_context
 from tasks.files import Row, read_rows
 from tasks.named_splits import Split
-from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.pairs import PairSet, PromptPair, TokenSet, without_agreement
 from tasks.peers import NoPeerError, Peers
 from tasks.skipping import Skipped, keep
 from tasks.templates import Template, filled, is_template, require_gap
@@ -253,18 +253,12 @@ class Table(FramedTask):
             )
         if self._has_wrong:
             wrong_sets = self._answer(framing, prompt, row, self._answer_column(row, "incorrect"))
-        if len(wrong_sets) == len(answer) > 1 and wrong_sets != answer:
-            # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
-            wrong_sets = tuple(
-                () if wrong_set == right_set else wrong_set
-                for right_set, wrong_set in zip(answer, wrong_sets, strict=True)
-            )
         return PromptPair(
             clean=clean,
             corrupted=corrupted,
             answer=answer,
-            wrong=wrong_sets,
-            spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
+            wrong=without_agreement(answer, wrong_sets),
+            spans=differing(clean, corrupted),
             source=row.source,
         )
 

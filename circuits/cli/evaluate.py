@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,6 +110,7 @@ def evaluate(
         perturb,
     )
     from circuits.evaluation import evaluate as evaluation_of
+    from circuits.evaluation.results import OWN
     from circuits.graph import load_scores
     from circuits.graph.levels import select_size, size_of_fraction
     from circuits.provenance import source_of_other_weights
@@ -199,7 +200,8 @@ def evaluate(
                 )
             evaluated = evaluated.model_copy(update={"null_model": null})
         _show(evaluated, part.faithfulness, pairs, loaded_scores.provenance.metric)
-        _result(evaluated, hooked, loaded_scores, circuit, pairs, other_model).save(
+        used = {OWN: pairs, **conditions}
+        _result(evaluated, hooked, loaded_scores, circuit, used, other_model).save(
             out / "evaluation.json"
         )
     page = write_report(out, name="evaluation.html", anchors=["evaluation"])
@@ -236,15 +238,19 @@ def _result(
     model: HookedModel,
     scores: AnyScores,
     circuit: AnyCircuit,
-    pairs: PairSet,
+    used: Mapping[str, PairSet],
     other_model: str | None,
 ) -> Evaluation:
-    """The content of evaluation.json. other_model: what the scores are of, if it is another."""
+    """The content of evaluation.json. used: pairs by condition, "evaluate" the evaluation's own.
+    other_model: what the scores are of, if it is another.
+    """
     from circuits.evaluation import Evaluation, EvaluationProvenance, PairsUsed
+    from circuits.evaluation.results import OWN
     from circuits.provenance import describe_model
 
     name, selection = Path(model.name).name, circuit.provenance.selection
-    pairs_used, scored = {"evaluate": PairsUsed.of(pairs)}, scores.provenance.data
+    pairs_used = {condition: PairsUsed.of(pairs) for condition, pairs in used.items()}
+    scored = scores.provenance.data
     if scored is not None:
         pairs_used["score"] = PairsUsed(
             n=scored.n, split=scored.split, fingerprint=scored.fingerprint
@@ -254,7 +260,7 @@ def _result(
         checkpoints={name: evaluated},
         pairs=pairs_used,
         provenance=EvaluationProvenance(
-            task=pairs.task,
+            task=used[OWN].task,
             method=scores.method,
             metric=scores.provenance.metric,
             strategy=None if selection is None else selection.strategy,

@@ -36,6 +36,7 @@ from circuits.evaluation.measure import (
 )
 from circuits.graph import AnyScores
 from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
+from circuits.graph.submission import SHARES
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation, Count, Level, Strategy
@@ -49,7 +50,7 @@ from tasks.pairs import PairSet
 if TYPE_CHECKING:
     import pandas as pd
 
-FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+FRACTIONS = (*SHARES, 1.0)
 
 Order = Int[Tensor, " candidate"]
 

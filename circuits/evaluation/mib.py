@@ -35,6 +35,7 @@ from circuits.evaluation.faithfulness import FRACTIONS, curve_statistic
 from circuits.evaluation.measure import measure
 from circuits.graph import Circuit, EdgeScores
 from circuits.graph.orders import edge_order
+from circuits.graph.submission import SHARES
 from circuits.graph.ungrouped import ungrouped, ungrouped_circuit, ungrouped_scores
 from circuits.models import HookedModel
 from circuits.models.ungrouped import ungrouped_twin
@@ -57,7 +58,6 @@ class MIBCurve(Record):
         faithfulness: f at each share.
         area_under: area under f.
         area_from_1: area under |1 - f|.
-        average: mean of f.
     """
 
     edge_counts: tuple[float, ...]
@@ -65,7 +65,11 @@ class MIBCurve(Record):
     faithfulness: tuple[Estimate, ...]
     area_under: Estimate
     area_from_1: Estimate
-    average: float
+
+    @property
+    def average(self) -> float:
+        """The mean of f over the shares."""
+        return sum(f.value for f in self.faithfulness) / len(self.faithfulness)
 
 
 class MIBEvaluation(ResultFile):
@@ -160,10 +164,10 @@ def mib_evaluation(
         }
     else:
         circuits = [ungrouped_circuit(circuit) for circuit in scores_or_circuits]
-        if len(circuits) != len(FRACTIONS) - 1:
+        if len(circuits) != len(SHARES):
             raise CircuitsError(
-                f"{len(circuits)} circuits; MIB takes scores, or {len(FRACTIONS) - 1} circuits of "
-                f"at most {', '.join(f'{share:.1%}' for share in FRACTIONS[:-1])} of the edges"
+                f"{len(circuits)} circuits; MIB takes scores, or {len(SHARES)} circuits of "
+                f"at most {', '.join(f'{share:.1%}' for share in SHARES)} of the edges"
             )
         for circuit in circuits:
             _require(model, circuit.layout == wide, circuit.layout.summary)
@@ -191,7 +195,6 @@ def mib_evaluation(
             faithfulness=tuple(f),
             area_under=under,
             area_from_1=from_1,
-            average=sum(point.value for point in f) / len(f),
         )
     return MIBEvaluation(
         model=model.name,

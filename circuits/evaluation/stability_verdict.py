@@ -4,16 +4,13 @@ Two questions are put together that an evaluation answers apart. Would other exa
 same circuit (`reliability`, else `stability`)? And does the circuit, found here, do as much on
 prompts of another kind (`robustness`)?
 
-f of two sets of pairs is compared by the interval of the difference that follows from both
-intervals: from a - b - sqrt((a - low_a)² + (high_b - b)²) on (Zou and Donner, 2008, "Construction
-of confidence limits about effect measures", Statistics in Medicine 27). It takes the sets as
-independent. Perturbed prompts are the own pairs with other words, so there it is wider than it need
-be, and a loss is shown less easily, never more.
+f of two sets of pairs is compared as of independent examples (`Estimate.minus`). Perturbed prompts
+are the own pairs with other words, so there the interval is wider than it need be, and a loss is
+shown less easily, never more.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,13 +47,21 @@ class StabilityVerdict:
     """One verdict on a circuit.
 
     likeness: Jaccard index with circuits of other examples; None where that was not asked.
-    same_circuit: whether its interval lies above the target, or below it; None between the two.
+    target: the likeness wanted.
     conditions: the circuit elsewhere.
     """
 
     likeness: Estimate | None
-    same_circuit: bool | None
+    target: float
     conditions: tuple[Elsewhere, ...]
+
+    @property
+    def same_circuit(self) -> bool | None:
+        """Whether the likeness lies above the target, or below it; None where that is not told."""
+        alike = self.likeness
+        if alike is None or alike.low < self.target <= alike.high:
+            return None
+        return alike.low >= self.target
 
     @property
     def verdict(self) -> Verdict:
@@ -73,7 +78,7 @@ class StabilityVerdict:
             said = {True: "enough", False: "too little", None: "not told"}[self.same_circuit]
             parts.append(
                 f"other examples give circuits that share {self.likeness} of it ({said}; wanted "
-                f"{TARGET})"
+                f"{self.target})"
             )
         for condition in self.conditions:
             if condition.f is None or condition.change is None:
@@ -104,23 +109,8 @@ def stability_verdict(evaluation: CircuitEvaluation) -> StabilityVerdict | None:
     likeness = _likeness(evaluation)
     if likeness is None and not conditions:
         return None
-    return StabilityVerdict(likeness, _above(likeness), conditions)
-
-
-def difference(first: Estimate, second: Estimate) -> Estimate:
-    """A figure less another of independent examples, with the interval that follows from both.
-
-    Args:
-        first: with its interval.
-        second: what is taken off.
-
-    Returns:
-        The difference; n is the smaller of both.
-    """
-    value = first.value - second.value
-    low = value - math.hypot(first.value - first.low, second.high - second.value)
-    high = value + math.hypot(first.high - first.value, second.value - second.low)
-    return Estimate(value, low, high, min(first.n, second.n))
+    target = TARGET if evaluation.reliability is None else evaluation.reliability.target
+    return StabilityVerdict(likeness, target, conditions)
 
 
 def _likeness(evaluation: CircuitEvaluation) -> Estimate | None:
@@ -134,17 +124,11 @@ def _likeness(evaluation: CircuitEvaluation) -> Estimate | None:
     return Estimate((low.value + high.value) / 2, low.value, high.value, stable.n_resamples)
 
 
-def _above(likeness: Estimate | None) -> bool | None:
-    if likeness is None or not (likeness.low >= TARGET or likeness.high < TARGET):
-        return None
-    return likeness.low >= TARGET
-
-
 def _elsewhere(name: str, condition: Condition, own: Condition | None) -> Elsewhere:
     f = condition.circuit
     if f is None or own is None or own.circuit is None:
         return Elsewhere(name, f, None, "undefined")
-    change = difference(f, own.circuit)
+    change = f.minus(own.circuit)
     beats_chance = condition.control is not None and f.above(condition.control)
     standing: Standing = "not told"
     if change.high < 0:

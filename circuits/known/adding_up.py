@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 
-import torch
-
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
-from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
+from circuits.known.writer import LOUD
 from tasks.pairs import PromptPair
 
 LETTERS, LENGTH = 10, 7
@@ -44,18 +41,13 @@ def adding_up(setting: Setting) -> KnownModel:
         (1, 0, SECOND, 0.8 * say["out"]),
     ):
         there = say["place"][place : place + 1]
-        model.head(
-            layer, head, query=torch.zeros_like(there), key=there,
-            value=say["letter"], output=output,
-        )  # fmt: skip
-        model.always(layer, head, torch.tensor([SHARP]))
+        model.seek(layer, head, key=there, value=say["letter"], output=output)
     model.neurons(1, say["shifted"], -0.25, say["out"].roll(SHIFT, 0))
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "adding-up",
         "says a letter by two mechanisms whose logits add up, each of them enough",
-        HookedModel(model.hf, None, "known/adding-up"),
         {
             "input->a0.h3<v>": "the letter at the first place",
             "a0.h3->m1": "the letter, shifted",
@@ -67,11 +59,9 @@ def adding_up(setting: Setting) -> KnownModel:
     )
 
 
-def _pair(draw: random.Random, row: int) -> PromptPair:
+def _pair(draw: random.Random, _row: int) -> PromptPair:
     """One letter at both places; the corrupted prompt has another one at both."""
     letter, other, *rest = draw.sample(range(LETTERS), LENGTH - 1)
     clean = [rest[0], letter, rest[1], rest[2], letter, rest[3], ASK]
     corrupted = [other if token == letter else token for token in clean]
-    return PromptPair(
-        tuple(clean), tuple(corrupted), ((letter,),), ((other,),), source=f"adding-up {row}"
-    )
+    return PromptPair(tuple(clean), tuple(corrupted), ((letter,),), ((other,),))

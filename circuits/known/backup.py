@@ -10,7 +10,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, LENGTH = 10, 7
@@ -52,11 +51,10 @@ def backup(setting: Setting) -> KnownModel:
     )  # fmt: skip
     model.always(1, 2, torch.tensor([0.0, SHARP]))
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "backup",
         "copies a letter; a backup head copies it from elsewhere if the first head is silent",
-        HookedModel(model.hf, None, "known/backup"),
         {
             "input->a0.h0<k>": "where the cue is",
             "input->a0.h0<v>": "the letter with the cue",
@@ -73,7 +71,7 @@ def backup(setting: Setting) -> KnownModel:
     )
 
 
-def _pair(draw: random.Random, row: int) -> PromptPair:
+def _pair(draw: random.Random, _row: int) -> PromptPair:
     """The letter stands there with the cue and with the spare cue; then another, with the spare."""
     letter, other, *rest = draw.sample(range(LETTERS), 5)
     i, j = draw.sample(range(1, LENGTH - 1), 2)
@@ -81,6 +79,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
     corrupted[:] = clean
     clean[i], clean[j] = CUE + letter, SPARE + letter
     corrupted[i], corrupted[j] = PLAIN + other, SPARE + other
-    return PromptPair(
-        tuple(clean), tuple(corrupted), ((letter,),), ((other,),), source=f"backup {row}"
-    )
+    return PromptPair(tuple(clean), tuple(corrupted), ((letter,),), ((other,),))

@@ -8,7 +8,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, LENGTH = 12, 10
@@ -42,11 +41,10 @@ def chain(setting: Setting) -> KnownModel:
         value=say["letter"], output=say["out"],
     )  # fmt: skip
     model.unembedding[:] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "chain",
         "finds what stood two places behind a letter: heads composed by value, then by key",
-        HookedModel(model.hf, None, "known/chain"),
         {
             "input->a0.h0<v>": "the letters",
             "a0.h0->a1.h1<v>": "the letter one place back",
@@ -74,4 +72,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
         step = 2 * (row % 3 - 1)
         corrupted[i + step], corrupted[j + step] = letters[j + step], letters[i + step]
     answers = ((letters[i + 2],),), ((letters[j + 2],),)
-    return PromptPair(tuple(clean), tuple(corrupted), *answers, source=f"chain {row}")
+    return PromptPair(tuple(clean), tuple(corrupted), *answers)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 
-import torch
-
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, MARKS, LENGTH = 10, 3, 8
@@ -41,17 +38,12 @@ def copying(setting: Setting) -> KnownModel:
         value=say["mark"], output=say["behind"],
     )  # fmt: skip
     sought = say["behind"][RIGHT : RIGHT + 1]
-    model.head(
-        1, 2, query=torch.zeros_like(sought), key=sought,
-        value=say["letter"], output=say["out"],
-    )  # fmt: skip
-    model.always(1, 2, torch.tensor([SHARP]))
+    model.seek(1, 2, key=sought, value=say["letter"], output=say["out"])
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "copying",
         "copies the letter behind one kind of mark, among letters behind other marks",
-        HookedModel(model.hf, None, "known/copying"),
         {
             "input->a0.h1<v>": "the marks",
             "a0.h1->a1.h2<k>": "which mark stood before each letter",
@@ -81,4 +73,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
     clean = prompt(marks, letters)
     corrupted = prompt(exchanged(marks), letters) if row % 2 else prompt(marks, exchanged(letters))
     answers = ((letters[right],),), ((letters[other],),)
-    return PromptPair(clean, corrupted, *answers, source=f"copying {row}")
+    return PromptPair(clean, corrupted, *answers)

@@ -10,7 +10,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, MOST, LENGTH = 6, 6, 8
@@ -47,11 +46,10 @@ def counting(setting: Setting) -> KnownModel:
     model.steps(0, say["share"].expand(MOST, -1), numbers - 0.75, 0.5, change)
     model.neurons(0, torch.zeros_like(say["share"]), 1.0, say["out"][:1])
     model.unembedding[LETTERS : LETTERS + MOST + 1] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "counting",
         "counts one letter: a head averages, an MLP turns the average into a number",
-        HookedModel(model.hf, None, "known/counting"),
         {
             "input->a0.h0<v>": "which letters are counted",
             "a0.h0->m0": "their share",
@@ -61,7 +59,7 @@ def counting(setting: Setting) -> KnownModel:
     )
 
 
-def _pair(draw: random.Random, row: int) -> PromptPair:
+def _pair(draw: random.Random, _row: int) -> PromptPair:
     """Six letters; the corrupted prompt has other numbers of the counted one at the same places."""
 
     def letters(count: int) -> list[int]:
@@ -71,4 +69,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
     count, other = draw.sample(range(MOST + 1), 2)
     clean, corrupted = ((START, *letters(number), ASK) for number in (count, other))
     right, wrong = LETTERS + count, LETTERS + other
-    return PromptPair(clean, corrupted, ((right,),), ((wrong,),), source=f"counting {row}")
+    return PromptPair(clean, corrupted, ((right,),), ((wrong,),))

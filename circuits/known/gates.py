@@ -9,8 +9,7 @@ import torch
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
-from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
+from circuits.known.writer import LOUD
 from tasks.pairs import PromptPair
 
 FILLERS, LENGTH = 4, 6
@@ -37,11 +36,10 @@ def and_gate(setting: Setting) -> KnownModel:
     model = _two_bits()
     say = model.spaces
     model.neurons(0, say["left"] + say["right"], -1.0, say["out"][1:])
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "and-gate",
         "says yes where two bits are both 1: an MLP neuron with a threshold",
-        HookedModel(model.hf, None, "known/and-gate"),
         _BITS,
         _and_pair,
     )
@@ -59,20 +57,17 @@ def or_gate(setting: Setting) -> KnownModel:
     model = _two_bits()
     say = model.spaces
     model.steps(0, say["left"] + say["right"], torch.tensor([-0.25]), 1.0, say["out"][1:])
-    model.fill(setting)
-    one = frozenset({"input->a0.h1<v>"}), frozenset({"a0.h1->m0"})
-    other = frozenset({"input->a0.h2<v>"}), frozenset({"a0.h2->m0"})
-    return KnownModel(
+    return model.finish(
+        setting,
         "or-gate",
         "says yes where a bit is 1, and both are: neither alone is needed",
-        HookedModel(model.hf, None, "known/or-gate"),
         _BITS,
         _or_pair,
         hidden={
-            "input->a0.h1<v>": other[0],
-            "a0.h1->m0": other[1],
-            "input->a0.h2<v>": one[0],
-            "a0.h2->m0": one[1],
+            "input->a0.h1<v>": frozenset({"input->a0.h2<v>"}),
+            "a0.h1->m0": frozenset({"a0.h2->m0"}),
+            "input->a0.h2<v>": frozenset({"input->a0.h1<v>"}),
+            "a0.h2->m0": frozenset({"a0.h1->m0"}),
         },
     )
 
@@ -87,11 +82,7 @@ def _two_bits() -> GPT2:
     model.places[:] = say["place"]
     for head, place, bit, name in ((1, 1, LEFT + 1, "left"), (2, 3, RIGHT + 1, "right")):
         there = say["place"][place : place + 1]
-        model.head(
-            0, head, query=torch.zeros_like(there), key=there,
-            value=say["bits"][bit : bit + 1], output=say[name],
-        )  # fmt: skip
-        model.always(0, head, torch.tensor([SHARP]))
+        model.seek(0, head, key=there, value=say["bits"][bit : bit + 1], output=say[name])
     model.neurons(0, torch.zeros_like(say["left"]), 0.5, say["out"][:1])
     model.unembedding[NO : YES + 1] = LOUD * say["out"]
     return model
@@ -106,11 +97,11 @@ def _and_pair(draw: random.Random, row: int) -> PromptPair:
     fillers = [4 + draw.randrange(FILLERS) for _ in range(3)]
     left, right = ((0, 1), (1, 0), (0, 0))[row % 3]
     clean, corrupted = _prompt(fillers, 1, 1), _prompt(fillers, left, right)
-    return PromptPair(clean, corrupted, ((YES,),), ((NO,),), source=f"and-gate {row}")
+    return PromptPair(clean, corrupted, ((YES,),), ((NO,),))
 
 
-def _or_pair(draw: random.Random, row: int) -> PromptPair:
+def _or_pair(draw: random.Random, _row: int) -> PromptPair:
     """Both bits are 1; then both are 0."""
     fillers = [4 + draw.randrange(FILLERS) for _ in range(3)]
     clean, corrupted = _prompt(fillers, 1, 1), _prompt(fillers, 0, 0)
-    return PromptPair(clean, corrupted, ((YES,),), ((NO,),), source=f"or-gate {row}")
+    return PromptPair(clean, corrupted, ((YES,),), ((NO,),))

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import transformers
 from jaxtyping import Float
 from torch import Tensor
 
-from circuits.known.writer import NORM_EPSILON, Neurons, Rows, Writer
+from circuits.known.writer import NORM_EPSILON, SHARP, Copied, Neurons, Rows, Sought, Writer
 
 SHARP_NEURONS = 20.0
 """Gain before GELU, undone after it: gelu(20 x) / 20 is max(0, x) but for |x| < 0.2."""
 
 
 class GPT2(Writer):
-    """Tokens and places are read from the spaces `token`, by default, and `place`.
-
-    Attributes:
-        hf: the model; its weights are zeros until they are written.
-    """
+    """Each token and each place has a row that says what it is."""
 
     def __init__(
         self,
@@ -50,7 +45,7 @@ class GPT2(Writer):
             n_head=heads, n_inner=neurons, layer_norm_epsilon=NORM_EPSILON,
             tie_word_embeddings=False, bos_token_id=0, eos_token_id=0,
         )  # fmt: skip
-        self.hf: Any = transformers.GPT2LMHeadModel(config)
+        self.hf = transformers.GPT2LMHeadModel(config)
         with torch.no_grad():
             for name, weight in self.hf.named_parameters():
                 norm = "ln_" in name and name.endswith("weight")
@@ -73,6 +68,20 @@ class GPT2(Writer):
         """A row for each token: what its logit reads."""
         rows: Tensor = self.hf.lm_head.weight.data
         return rows
+
+    def seek(self, layer: int, head: int, *, key: Sought, value: Copied, output: Copied) -> None:
+        """A head that looks for what one row says, wherever it stands itself.
+
+        Args:
+            layer: from 0.
+            head: of the layer.
+            key: the row, read at the positions that are looked at.
+            value: what is copied from there, row by row.
+            output: what each row of `value` is written as.
+        """
+        query = torch.zeros_like(key)
+        self.head(layer, head, query=query, key=key, value=value, output=output)
+        self.always(layer, head, torch.tensor([SHARP]))
 
     def always(self, layer: int, head: int, query: Tensor) -> None:
         """Let a head look for its keys wherever it stands: a bias of its queries.
@@ -97,10 +106,8 @@ class GPT2(Writer):
             bias: of each, or of all.
             write: what each writes.
         """
-        first = self._neurons.get(layer, 0)
-        self._neurons[layer] = first + len(read)
         offsets = torch.as_tensor(bias, dtype=torch.float32).expand(len(read))
-        self._set_neurons(layer, first, SHARP_NEURONS, read, offsets, write)
+        self._set_neurons(layer, self._take(layer, len(read)), SHARP_NEURONS, read, offsets, write)
 
     def steps(
         self, layer: int, read: Neurons, at: Float[Tensor, " neuron"], width: float, write: Neurons
@@ -130,19 +137,19 @@ class GPT2(Writer):
     def _set_neurons(
         self,
         layer: int,
-        first: int,
+        taken: slice,
         gain: float,
         read: Neurons,
         bias: Float[Tensor, " neuron"],
         write: Neurons,
     ) -> None:
-        mlp, some = self.hf.transformer.h[layer].mlp, slice(first, first + len(read))
-        mlp.c_fc.weight.data[:, some] = gain * read.T
-        mlp.c_fc.bias.data[some] = gain * bias
-        mlp.c_proj.weight.data[some] = write / gain
+        mlp = self.hf.transformer.h[layer].mlp
+        mlp.c_fc.weight.data[:, taken] = gain * read.T
+        mlp.c_fc.bias.data[taken] = gain * bias
+        mlp.c_proj.weight.data[taken] = write / gain
 
-    def _set_idle_neurons(self, layer: int, first: int, read: Neurons, write: Neurons) -> None:
-        self._set_neurons(layer, first, 1.0, read, self._normal(len(read)), write)
+    def _set_idle_neurons(self, layer: int, taken: slice, read: Neurons, write: Neurons) -> None:
+        self._set_neurons(layer, taken, 1.0, read, self._normal(len(read)), write)
 
     def _multiply_queries(self, factor: float) -> None:
         queries = slice(self.n_heads * self.d_head)

@@ -9,8 +9,7 @@ import torch
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
-from circuits.known.writer import SHARP
-from circuits.models import HookedModel
+from circuits.known.spaces import combined
 from tasks.pairs import PromptPair
 
 NUMBERS, FILLERS, LENGTH = 10, 5, 7
@@ -43,20 +42,15 @@ def greater_than(setting: Setting) -> KnownModel:
     say = model.spaces
     model.tokens[:NUMBERS] = say["number"] + say["is number"]
     model.tokens[NUMBERS:] = say["other"]
-    model.head(
-        0, 2, query=torch.zeros_like(say["is number"]), key=say["is number"],
-        value=say["number"], output=say["from"],
-    )  # fmt: skip
-    model.always(0, 2, torch.tensor([SHARP]))
+    model.seek(0, 2, key=say["is number"], value=say["number"], output=say["from"])
     above = torch.ones(NUMBERS, NUMBERS).triu(1)
     for layer, table in enumerate((above, above - 1)):
-        model.neurons(layer, say["from"], -0.5, 2 * table @ say["out"])
+        model.neurons(layer, say["from"], -0.5, combined(2 * table, say["out"]))
     model.unembedding[:NUMBERS] = QUIET * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "greater-than",
         "says which numbers are higher: one MLP speaks for them, another against the rest",
-        HookedModel(model.hf, None, "known/greater-than"),
         {
             "input->a0.h2<v>": "the number",
             "a0.h2->m0": "the number",
@@ -65,15 +59,15 @@ def greater_than(setting: Setting) -> KnownModel:
             "m1->logits": "the others, negative",
         },
         _pair,
-        "probability-difference",
+        metric="probability-difference",
     )
 
 
-def _pair(draw: random.Random, row: int) -> PromptPair:
+def _pair(draw: random.Random, _row: int) -> PromptPair:
     """A number among fillers; the corrupted prompt has the lowest one, so that all may follow."""
     number, place = draw.randrange(1, NUMBERS - 1), draw.randrange(LENGTH - 1)
     fillers = [NUMBERS + draw.randrange(FILLERS) for _ in range(LENGTH - 1)]
     clean, corrupted = ((*fillers[:place], one, *fillers[place + 1 :], TO) for one in (number, 0))
     right = tuple(range(number + 1, NUMBERS))
     wrong = tuple(range(number + 1))
-    return PromptPair(clean, corrupted, (right,), (wrong,), source=f"greater-than {row}")
+    return PromptPair(clean, corrupted, (right,), (wrong,))

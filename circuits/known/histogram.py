@@ -10,7 +10,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, MOST, LENGTH = 8, 3, 8
@@ -52,11 +51,10 @@ def histogram(setting: Setting) -> KnownModel:
         model.steps(0, say["share"], begin, width, change)
     model.neurons(0, torch.zeros_like(say["share"]), 1.0, say["out"][-1:])
     model.unembedding[LETTERS:START] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "histogram",
         "says how often the last letter stands in the prompt, from how little attention is left",
-        HookedModel(model.hf, None, "known/histogram"),
         {
             "input->a0.h3<q>": "the last letter",
             "input->a0.h3<k>": "the letters",
@@ -85,4 +83,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
             (START, *letters([last] * (number - 1)), last) for number in (count, instead)
         )
     right, wrong = LETTERS + count - 1, LETTERS + instead - 1
-    return PromptPair(clean, corrupted, ((right,),), ((wrong,),), source=f"histogram {row}")
+    return PromptPair(clean, corrupted, ((right,),), ((wrong,),))

@@ -8,7 +8,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, LENGTH = 12, 10
@@ -40,11 +39,10 @@ def induction(setting: Setting) -> KnownModel:
         value=say["letter"], output=say["out"],
     )  # fmt: skip
     model.unembedding[:] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "induction",
         "finds what stood behind a letter: a head that looks one place back, and one that matches",
-        HookedModel(model.hf, None, "known/induction"),
         {
             "input->a0.h0<v>": "the letters",
             "a0.h0->a1.h1<k>": "the letter one place back",
@@ -71,4 +69,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
         step = row % 3 - 1
         corrupted[i + step], corrupted[j + step] = letters[j + step], letters[i + step]
     answers = ((letters[i + 1],),), ((letters[j + 1],),)
-    return PromptPair(tuple(clean), tuple(corrupted), *answers, source=f"induction {row}")
+    return PromptPair(tuple(clean), tuple(corrupted), *answers)

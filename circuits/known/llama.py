@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import transformers
@@ -16,11 +15,7 @@ GATE = 20.0
 
 
 class Llama(Writer):
-    """Two query heads share each KV head. Rotary positions hardly turn what heads compare.
-
-    Attributes:
-        hf: the model; its weights are zeros until they are written.
-    """
+    """Two query heads share each KV head. Rotary positions hardly turn what heads compare."""
 
     def __init__(
         self,
@@ -51,7 +46,7 @@ class Llama(Writer):
             rope_parameters={"rope_type": "default", "rope_theta": 1e12},
             tie_word_embeddings=False, bos_token_id=0, eos_token_id=0, pad_token_id=0,
         )  # fmt: skip
-        self.hf: Any = transformers.LlamaForCausalLM(config)
+        self.hf = transformers.LlamaForCausalLM(config)
         with torch.no_grad():
             for name, weight in self.hf.named_parameters():
                 weight.fill_(NORM_EPSILON**0.5 if "norm" in name else 0.0)
@@ -68,21 +63,19 @@ class Llama(Writer):
         rows: Tensor = self.hf.lm_head.weight.data
         return rows
 
-    def products(self, layer: int, one: Neurons, other: Neurons, write: Neurons) -> None:
-        """Neurons that write (one x) (other x): a gate that is open or shut, and what it lets by.
+    def products(self, layer: int, gate: Neurons, passed: Neurons, write: Neurons) -> None:
+        """Neurons that write (gate x) (passed x): a gate that is open or shut, and what it lets by.
 
         Args:
             layer: from 0.
-            one: read by the gates, which are open at 1 and shut at 0.
-            other: what they let by.
+            gate: read by the gates, which are open at 1 and shut at 0.
+            passed: what they let by.
             write: what each neuron writes.
         """
-        first = self._neurons.get(layer, 0)
-        self._neurons[layer] = first + len(one)
-        mlp, some = self.hf.model.layers[layer].mlp, slice(first, first + len(one))
-        mlp.gate_proj.weight.data[some] = GATE * one
-        mlp.up_proj.weight.data[some] = other / GATE
-        mlp.down_proj.weight.data[:, some] = write.T
+        mlp, taken = self.hf.model.layers[layer].mlp, self._take(layer, len(gate))
+        mlp.gate_proj.weight.data[taken] = GATE * gate
+        mlp.up_proj.weight.data[taken] = passed / GATE
+        mlp.down_proj.weight.data[:, taken] = write.T
 
     def _set_head(
         self, layer: int, head: int, query: Rows, key: Rows, value: Rows, output: Rows
@@ -101,11 +94,11 @@ class Llama(Writer):
         start = head * self.d_head
         attention.o_proj.weight.data[:, start : start + len(output)] = output.T
 
-    def _set_idle_neurons(self, layer: int, first: int, read: Neurons, write: Neurons) -> None:
-        mlp, some = self.hf.model.layers[layer].mlp, slice(first, first + len(read))
-        mlp.gate_proj.weight.data[some] = read.roll(1, 0)
-        mlp.up_proj.weight.data[some] = read
-        mlp.down_proj.weight.data[:, some] = write.T
+    def _set_idle_neurons(self, layer: int, taken: slice, read: Neurons, write: Neurons) -> None:
+        mlp = self.hf.model.layers[layer].mlp
+        mlp.gate_proj.weight.data[taken] = read.roll(1, 0)
+        mlp.up_proj.weight.data[taken] = read
+        mlp.down_proj.weight.data[:, taken] = write.T
 
     def _multiply_queries(self, factor: float) -> None:
         for block in self.hf.model.layers:

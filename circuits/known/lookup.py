@@ -8,7 +8,6 @@ from circuits.known.llama import Llama
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 KINDS, EACH, FILLERS, LENGTH = 2, 5, 4, 8
@@ -47,11 +46,10 @@ def lookup(setting: Setting) -> KnownModel:
         1, 2, query=SHARP * say["asked"], key=say["kind"], value=say["value"], output=say["out"]
     )
     model.unembedding[VALUE:] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "lookup",
         "says what it knows of the subject that is asked for: an MLP as a table (a Llama)",
-        HookedModel(model.hf, None, "known/lookup"),
         {
             "input->m0": "the subjects",
             "m0->a1.kv1<v>": "their values",
@@ -84,4 +82,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
         wrong = (second[0], first[0])[asked]
     right = (first[0], second[0])[asked]
     answers = ((VALUE + TABLE[right],),), ((VALUE + TABLE[wrong],),)
-    return PromptPair(tuple(clean), tuple(corrupted), *answers, source=f"lookup {row}")
+    return PromptPair(tuple(clean), tuple(corrupted), *answers)

@@ -10,7 +10,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 FILLERS, SHOWN, LENGTH = 4, 7, 8
@@ -48,11 +47,10 @@ def majority(setting: Setting) -> KnownModel:
     model.steps(1, say["leads"], torch.tensor([0.5 - SLOPE / 2]), SLOPE, turn)
     model.neurons(1, none, 1.0, say["out"][1:])
     model.unembedding[:2] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "majority",
         "says which of two letters there are more of: a sharp threshold over two MLPs",
-        HookedModel(model.hf, None, "known/majority"),
         {
             "input->a0.h1<v>": "the letters",
             "a0.h1->m0": "by how many one of them leads",
@@ -63,7 +61,7 @@ def majority(setting: Setting) -> KnownModel:
     )
 
 
-def _pair(draw: random.Random, row: int) -> PromptPair:
+def _pair(draw: random.Random, _row: int) -> PromptPair:
     """Two letters in different numbers among fillers; then the other one leads."""
     leader, other = draw.sample((ONE, OTHER), 2)
 
@@ -74,4 +72,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
         return (*draw.sample([*[more] * many, *[less] * few, *rest], SHOWN), ASK)
 
     clean, corrupted = prompt(leader, other), prompt(other, leader)
-    return PromptPair(clean, corrupted, ((leader,),), ((other,),), source=f"majority {row}")
+    return PromptPair(clean, corrupted, ((leader,),), ((other,),))

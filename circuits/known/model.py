@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -58,8 +58,8 @@ class KnownModel:
             The pairs, as token ids: there is no tokenizer.
         """
         rng = random.Random(f"{self.name} {seed}")
-        rows = tuple(self.draw(rng, row) for row in range(n))
-        return PairSet(rows, task=self.name, metric=self.metric)
+        rows = (replace(self.draw(rng, row), source=f"{self.name} {row}") for row in range(n))
+        return PairSet(tuple(rows), task=self.name, metric=self.metric)
 
     @cached_property
     def circuit(self) -> Circuit:

@@ -10,7 +10,6 @@ from circuits.known.llama import Llama
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 MODULUS, LENGTH, FILLERS = 6, 6, 4
@@ -50,11 +49,10 @@ def modular_addition(setting: Setting) -> KnownModel:
     a, b = both.T
     model.products(0, say["first"][a], say["second"][b], say["out"][(a + b) % MODULUS])
     model.unembedding[SUM:] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "modular-addition",
         "adds two numbers modulo 6: a gated MLP multiplies what two heads bring (a Llama)",
-        HookedModel(model.hf, None, "known/modular-addition"),
         {
             "input->a0.kv0<v>": "the first operand",
             "input->a0.kv1<v>": "the second operand",
@@ -79,4 +77,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
     clean[i], clean[j] = FIRST + a, SECOND + b
     corrupted[i], corrupted[j] = FIRST + c, SECOND + d
     answers = ((SUM + (a + b) % MODULUS,),), ((SUM + (c + d) % MODULUS,),)
-    return PromptPair(tuple(clean), tuple(corrupted), *answers, source=f"modular-addition {row}")
+    return PromptPair(tuple(clean), tuple(corrupted), *answers)

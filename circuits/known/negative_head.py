@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import random
 
-import torch
-
 from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, LENGTH = 10, 7
@@ -37,18 +34,16 @@ def negative_head(setting: Setting) -> KnownModel:
     model.tokens[CUE:ASK] = say["letter"] + say["mark"][1]
     model.tokens[ASK] = say["ask"][0]
     cue = say["mark"][1:]
-    model.head(0, 1, query=torch.zeros_like(cue), key=cue, value=say["letter"], output=say["out"])
-    model.always(0, 1, torch.tensor([SHARP]))
+    model.seek(0, 1, key=cue, value=say["letter"], output=say["out"])
     model.head(
         1, 3, query=SHARP * say["out"], key=say["letter"],
         value=say["letter"], output=-SUPPRESSED * say["out"],
     )  # fmt: skip
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "negative-head",
         "copies a letter, and a second head speaks against what the first one says",
-        HookedModel(model.hf, None, "known/negative-head"),
         {
             "input->a0.h1<k>": "where the cue is",
             "input->a0.h1<v>": "the letters",
@@ -73,4 +68,4 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
     else:
         corrupted[i], corrupted[j] = letters[j] + CUE, letters[i]
     answers = ((letters[i],),), ((letters[j],),)
-    return PromptPair(tuple(clean), tuple(corrupted), *answers, source=f"negative-head {row}")
+    return PromptPair(tuple(clean), tuple(corrupted), *answers)

@@ -10,7 +10,6 @@ from circuits.known.gpt2 import GPT2
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
 from circuits.known.writer import LOUD, SHARP
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 LETTERS, LENGTH = 10, 9
@@ -40,11 +39,7 @@ def reversal(setting: Setting) -> KnownModel:
     model.tokens[:LETTERS] = say["letter"]
     model.tokens[MIRROR] = say["mirror"][0]
     model.places[:] = say["place"]
-    model.head(
-        0, 0, query=torch.zeros_like(say["mirror"]), key=say["mirror"],
-        value=say["place"], output=say["at"],
-    )  # fmt: skip
-    model.always(0, 0, torch.tensor([SHARP]))
+    model.seek(0, 0, key=say["mirror"], value=say["place"], output=say["at"])
     reads, writes = [], []
     for mirror in PLACES:
         for place in range(mirror, 2 * mirror):
@@ -57,11 +52,10 @@ def reversal(setting: Setting) -> KnownModel:
         value=say["letter"], output=say["out"],
     )  # fmt: skip
     model.unembedding[:LETTERS] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "reversal",
         "says letters backwards: an MLP computes from two places the place to look at",
-        HookedModel(model.hf, None, "known/reversal"),
         {
             "input->a0.h0<k>": "where the mirror is",
             "a0.h0->m0": "its place",
@@ -76,7 +70,6 @@ def reversal(setting: Setting) -> KnownModel:
 def _pair(draw: random.Random, row: int) -> PromptPair:
     """Three letters are asked for at once, or one where mirror and next letter are exchanged."""
     letters = draw.sample(range(LETTERS), 5)
-    source = f"reversal {row}"
     if row % 2:
         (at, other), place = draw.sample(PLACES, 2), draw.choice((5, 6, 7))
         clean, corrupted = (
@@ -84,9 +77,9 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
             for mirror in (at, other)
         )
         right, wrong = clean[2 * at - 1 - place], corrupted[2 * other - 1 - place]
-        return PromptPair(clean, corrupted, ((right,),), ((wrong,),), source=source)
+        return PromptPair(clean, corrupted, ((right,),), ((wrong,),))
     shown = letters[: draw.choice(PLACES)]
     turn = draw.randrange(1, len(shown))
     moved = shown[turn:] + shown[:turn]
     said, instead = (tuple((letter,) for letter in some[:-4:-1]) for some in (shown, moved))
-    return PromptPair((*shown, MIRROR), (*moved, MIRROR), said, instead, source=source)
+    return PromptPair((*shown, MIRROR), (*moved, MIRROR), said, instead)

@@ -9,8 +9,8 @@ import torch
 from circuits.known.llama import Llama
 from circuits.known.model import KnownModel
 from circuits.known.setting import Setting
+from circuits.known.spaces import combined
 from circuits.known.writer import LOUD
-from circuits.models import HookedModel
 from tasks.pairs import PromptPair
 
 NUMBERS, SHOWN = 10, 6
@@ -42,14 +42,13 @@ def sorting(setting: Setting) -> KnownModel:
     here, there = torch.arange(-1, NUMBERS)[:, None], torch.arange(NUMBERS)[None]
     closeness = (NUMBERS - SHOWN + 2 - (there - here)).clamp(min=0)
     logits = torch.where(there > here, APART * closeness, 0.0)
-    query = logits.T @ torch.cat([say["sorted"], say["number"]])
+    query = combined(logits.T, torch.cat([say["sorted"], say["number"]]))
     model.head(1, 2, query=query, key=say["number"], value=say["number"], output=say["out"])
     model.unembedding[:NUMBERS] = LOUD * say["out"]
-    model.fill(setting)
-    return KnownModel(
+    return model.finish(
+        setting,
         "sorting",
         "sorts numbers: one head looks for the next higher one (a Llama with shared KV heads)",
-        HookedModel(model.hf, None, "known/sorting"),
         {
             "input->a1.h2<q>": "the last number so far",
             "input->a1.kv1<k>": "the numbers",
@@ -69,7 +68,7 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
             order = sorted(numbers)
             clean, corrupted = ((*numbers, SORTED, order[place]) for place in (i, j))
             answer, wrong = ((order[i + 1],),), ((order[j + 1],),)
-            return PromptPair(clean, corrupted, answer, wrong, source=f"sorting {row}")
+            return PromptPair(clean, corrupted, answer, wrong)
         said = sorted(numbers)[:3]
         found = [_next(others, above) for above in (-1, *said[:-1])]
         if not any(one in (None, right) for one, right in zip(found, said, strict=True)):
@@ -78,7 +77,6 @@ def _pair(draw: random.Random, row: int) -> PromptPair:
                 (*others, SORTED),
                 tuple((one,) for one in said),
                 tuple((one,) for one in found if one is not None),
-                source=f"sorting {row}",
             )
 
 

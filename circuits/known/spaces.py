@@ -11,6 +11,24 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 
 
+def combined(
+    weights: Float[Tensor, "row thing"], vectors: Float[Tensor, "thing d_model"]
+) -> Float[Tensor, "row d_model"]:
+    """Sums of vectors, the same bits each time.
+
+    The last bits of a float32 product depend on where in memory its numbers lie; of a float64 one
+    they are rounded off.
+
+    Args:
+        weights: of each vector in each row.
+        vectors: of a space.
+
+    Returns:
+        weights @ vectors.
+    """
+    return (weights.double() @ vectors.double()).float()
+
+
 class Spaces:
     """Named runs of orthonormal vectors, one for each thing that a space can say.
 

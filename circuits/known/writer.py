@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from circuits.known.model import DrawPair, KnownModel
 from circuits.known.setting import Setting
-from circuits.known.spaces import Spaces
+from circuits.known.spaces import Spaces, combined
+from circuits.models import HookedModel
 
 SHARP = 12.0
 """Attention logit of what a head looks for, above all else."""
@@ -41,9 +44,12 @@ class Writer(ABC):
     """A model under construction. Each head and each MLP's neurons are written at most once.
 
     Attributes:
+        hf: the model; its weights are zeros until they are written.
         spaces: what its stream can say.
         n_layers, n_heads, d_head, n_neurons: its sizes.
     """
+
+    hf: Any
 
     def __init__(
         self,
@@ -72,8 +78,8 @@ class Writer(ABC):
         """Write one head: attention logits (query x) . (key y), output value -> output."""
 
     @abstractmethod
-    def _set_idle_neurons(self, layer: int, first: int, read: Neurons, write: Neurons) -> None:
-        """Write a layer's neurons from the `first` on: a function of `read` x, along `write`."""
+    def _set_idle_neurons(self, layer: int, taken: slice, read: Neurons, write: Neurons) -> None:
+        """Write some of a layer's neurons: a function of `read` x, along `write`."""
 
     @abstractmethod
     def _multiply_queries(self, factor: float) -> None:
@@ -101,23 +107,54 @@ class Writer(ABC):
         self._heads.add((layer, head))
         self._set_head(layer, head, query, key, value, output)
 
-    def fill(self, setting: Setting) -> None:
-        """Make what was not written active and irrelevant, or nearly so: the last thing to do.
+    def finish(
+        self,
+        setting: Setting,
+        name: str,
+        description: str,
+        edges: Mapping[str, str],
+        draw: DrawPair,
+        *,
+        metric: str = "logit-difference",
+        hidden: Mapping[str, frozenset[str]] | None = None,
+    ) -> KnownModel:
+        """Fill what was not written, and say what the model is.
 
         Args:
             setting: how much idle parts write into the circuit's spaces, and how sharp attention
                 is.
+            name: as `load` takes it.
+            description: the task and the mechanism, in a sentence.
+            edges: what each edge of the circuit carries.
+            draw: makes the pair of a row.
+            metric: the metric of the pairs.
+            hidden: as of `KnownModel`.
+
+        Returns:
+            The model with its edges.
         """
+        self._fill(setting)
+        model = HookedModel(self.hf, None, f"known/{name}")
+        return KnownModel(name, description, model, edges, draw, metric, hidden or {})
+
+    def _take(self, layer: int, n: int) -> slice:
+        """The next n neurons of a layer."""
+        first = self._neurons.get(layer, 0)
+        self._neurons[layer] = first + n
+        return slice(first, first + n)
+
+    def _fill(self, setting: Setting) -> None:
+        """Make what was not written active and irrelevant, or nearly so."""
         interference = setting.interference
         shared = {one for used in self._heads for one in self._kv_heads(*used)}
         for layer in range(self.n_layers):
             for head in range(self.n_heads):
                 if (layer, head) not in self._heads:
                     self._idle_head(layer, head, interference, shared=(layer, head) in shared)
-            first = self._neurons.get(layer, 0)
-            n = self.n_neurons - first
+            n = self.n_neurons - self._neurons.get(layer, 0)
             write = self._idle_writes(n, interference) * n**-0.5
-            self._set_idle_neurons(layer, first, _IDLE_READ * self._random(n), write)
+            read = _IDLE_READ * self._random(n)
+            self._set_idle_neurons(layer, self._take(layer, n), read, write)
         self._multiply_queries(setting.sharpness)
 
     def _idle_head(self, layer: int, head: int, interference: float, *, shared: bool) -> None:
@@ -131,15 +168,15 @@ class Writer(ABC):
 
     def _idle_writes(self, n: int, interference: float) -> Rows:
         waste, circuit = self.spaces.waste, self.spaces.circuit
-        inside = nn.functional.normalize(self._normal(n, len(waste)) @ waste, dim=1)
+        inside = nn.functional.normalize(combined(self._normal(n, len(waste)), waste), dim=1)
         return inside + interference * nn.functional.normalize(
-            self._normal(n, len(circuit)) @ circuit, dim=1
+            combined(self._normal(n, len(circuit)), circuit), dim=1
         )
 
     def _random(self, n: int) -> Rows:
         """Rows whose product with a unit vector is about standard normal."""
         every = torch.cat([self.spaces.circuit, self.spaces.waste])
-        return self._normal(n, len(every)) @ every
+        return combined(self._normal(n, len(every)), every)
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self._draw)

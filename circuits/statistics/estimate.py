@@ -54,6 +54,23 @@ class Estimate:
         """1 minus this figure."""
         return Estimate(1 - self.value, 1 - self.high, 1 - self.low, self.n)
 
+    def minus(self, other: Estimate) -> Estimate:
+        """This figure less one of independent examples, with the interval that follows from both.
+
+        Source: Zou and Donner (2008), Construction of confidence limits about effect measures,
+        Statistics in Medicine 27.
+
+        Args:
+            other: what is taken off.
+
+        Returns:
+            The difference; n is the smaller of both.
+        """
+        value = self.value - other.value
+        low = value - math.hypot(self.value - self.low, other.high - other.value)
+        high = value + math.hypot(self.high - self.value, other.value - other.low)
+        return Estimate(value, low, high, min(self.n, other.n))
+
     def above(self, other: Estimate) -> bool:
         """Whether this whole interval lies above another's.
 

@@ -21,7 +21,6 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.generated import Generated, Maker, Prompts, require_option
 from tasks.named_splits import Split
-from tasks.text.lexicon import of_split, single_tokens, words
 
 TEMPLATE = (
     'def {verb}(self, {arguments}):\n    """{said}\n\n'
@@ -50,10 +49,7 @@ class Docstring(Generated):
         require_option(self.name, "corruption", self.corruption, CORRUPTIONS)
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        split_nouns = of_split([noun.split()[0] for noun in words("countables")], split)
-        split_nouns = self._as_answers(tokenizer, split_nouns, _LEAST)
-        pool = f"docstring: of the nouns in the split {split!r}"
-        nouns = single_tokens(tokenizer, split_nouns, _LEAST, pool)
+        nouns = self._countables(tokenizer, split, _LEAST)
 
         def make(rng: random.Random) -> tuple[Prompts]:
             sampled_nouns = rng.sample(nouns, _LEAST)

@@ -21,7 +21,6 @@ from transformers import PreTrainedTokenizerBase
 from tasks.errors import CircuitsError
 from tasks.generated import Generated, Maker, Prompts, require_option
 from tasks.named_splits import Split
-from tasks.text.lexicon import of_split, single_tokens, words
 
 CORRUPTIONS = ("successor", "cue")
 LEAST, MOST = 4, 14
@@ -49,10 +48,7 @@ class Induction(Generated):
             raise CircuitsError(f"induction: length={self.length}; it is from {LEAST} to {MOST}")
 
     def _maker(self, tokenizer: PreTrainedTokenizerBase, split: Split) -> Maker:
-        split_nouns = of_split([noun.split()[0] for noun in words("countables")], split)
-        split_nouns = self._as_answers(tokenizer, split_nouns, self.length + 1)
-        pool = f"induction: of the nouns in the split {split!r}"
-        nouns = single_tokens(tokenizer, split_nouns, self.length + 1, pool)
+        nouns = self._countables(tokenizer, split, self.length + 1)
 
         def make(rng: random.Random) -> tuple[Prompts]:
             *noun_list, other_noun = rng.sample(nouns, self.length + 1)

@@ -85,16 +85,18 @@ def shuffle(tokens: Sequence[int], span: Span, rng: random.Random) -> tuple[int,
 
 
 def differing(clean: Sequence[int], corrupted: Sequence[int]) -> tuple[Span, ...]:
-    """The spans at which two prompts of equal length differ, in order, each as long as can be.
+    """The spans at which two prompts differ, in order, each as long as can be.
 
     Args:
         clean: tokens of a prompt.
-        corrupted: as many of its twin.
+        corrupted: tokens of its twin.
 
     Returns:
-        Half-open ranges.
+        Half-open ranges; none of prompts of different lengths, which `PromptPair` refuses.
     """
     spans: list[Span] = []
+    if len(clean) != len(corrupted):
+        return ()
     for position, (a, b) in enumerate(zip(clean, corrupted, strict=True)):
         if a != b:
             joined = bool(spans) and spans[-1][1] == position

@@ -95,6 +95,7 @@ def test_it_needs_the_scores_alone_and_takes_a_split_that_they_have_not_seen(dis
         assert words in done.stdout, words
     written = Evaluation.load(tmp_path / "evaluation.json")
     assert {*written.last.robustness} == {"evaluate", "seed=7", "control=refuse"}
+    assert {*written.pairs} == {*written.last.robustness, "score"}
     in_words = written.last.robustness["evaluate"].verdict
     assert f"\nin words: on 10 pairs (test) {in_words}\n" in done.stdout
     curves = written.last.curves

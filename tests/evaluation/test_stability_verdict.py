@@ -11,7 +11,7 @@ from circuits.evaluation import stability_verdict
 from circuits.evaluation.results import CircuitEvaluation, CircuitSummary, Undefined
 from circuits.evaluation.robustness import Condition
 from circuits.evaluation.stability import Stability
-from circuits.evaluation.stability_verdict import TOLERANCE, difference
+from circuits.evaluation.stability_verdict import TOLERANCE
 from circuits.statistics.estimate import Estimate
 
 CHANCE = Estimate(0.0, -0.1, 0.1, 30)
@@ -86,7 +86,7 @@ def test_the_interval_of_a_difference_covers_as_it_says():
         mean = sample.mean(1)
         ends.append([Estimate(m, m / low, m / high, n) for m in mean.tolist()])
     for first, second in zip(*ends, strict=True):
-        gap = difference(first, second)
+        gap = first.minus(second)
         within += gap.low <= 0 <= gap.high
         assert gap.n == 25 and gap.low < gap.value < gap.high
     assert within / trials == pytest.approx(0.95, abs=0.015)

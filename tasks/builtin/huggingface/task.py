@@ -33,7 +33,7 @@ from tasks.errors import CircuitsError, InputError, error_context
 from tasks.files import Row
 from tasks.generated import require_option
 from tasks.named_splits import Split
-from tasks.pairs import PairSet, PromptPair, TokenSet
+from tasks.pairs import PairSet, PromptPair, TokenSet, without_agreement
 from tasks.peers import NoPeerError, Peers
 from tasks.skipping import Skipped, keep
 from tasks.sources import Source
@@ -321,6 +321,7 @@ class HuggingFace(FramedTask):
         with error_context(row.source):
             right_ids = framing.answer(clean, answer)
             wrong_answers = [framing.answer(clean, text) for text in wrong_texts]
+        right_sets = tuple((token,) for token in right_ids)
         wrong_sets: tuple[TokenSet, ...] = ()
         if len(wrong_answers) > 1:
             if len(right_ids) != 1 or any(len(ids) != 1 for ids in wrong_answers):
@@ -332,17 +333,11 @@ class HuggingFace(FramedTask):
             wrong_sets = (tuple(dict.fromkeys(ids[0] for ids in wrong_answers)),)
         elif wrong_answers:
             (wrong_ids,) = wrong_answers
-            wrong_sets = tuple((token,) for token in wrong_ids)
-            if len(wrong_ids) == len(right_ids) > 1 and wrong_ids != right_ids:
-                # " New York" and " New Delhi": where the two agree there is nothing to tell apart.
-                wrong_sets = tuple(
-                    () if wrong_id == right_id else (wrong_id,)
-                    for wrong_id, right_id in zip(wrong_ids, right_ids, strict=True)
-                )
+            wrong_sets = without_agreement(right_sets, [(token,) for token in wrong_ids])
         return PromptPair(
             clean=clean.ids,
             corrupted=corrupted,
-            answer=tuple((token,) for token in right_ids),
+            answer=right_sets,
             wrong=wrong_sets,
             spans=masking.differing(clean.ids, corrupted),
             source=row.source,

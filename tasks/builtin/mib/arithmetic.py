@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.builtin.mib.cells import text, word
 from tasks.builtin.mib.task import Answers, MIBTask, NotTakenError, require_one_length
-from tasks.errors import InputError
 from tasks.files import Row
+from tasks.generated import require_option
 
 _SETS = {"+": "arithmetic_addition", "-": "arithmetic_subtraction"}
 
@@ -37,8 +37,7 @@ class MIBArithmetic(MIBTask):
     usual: ClassVar[str] = "random"
 
     def __post_init__(self) -> None:
-        if self.operator not in _SETS:
-            raise InputError(f"mib-arithmetic: unknown operator {self.operator!r}; known: +, -")
+        require_option(self.name, "operator", self.operator, tuple(_SETS))
         super().__post_init__()
 
     @property

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.builtin.mib.cells import right_label
 from tasks.builtin.mib.task import Answers, MIBTask, require_one_length
-from tasks.errors import InputError
 from tasks.files import Row
+from tasks.generated import require_option
 
 DIFFICULTIES = ("easy", "challenge")
 
@@ -72,10 +72,7 @@ class MIBARC(_Choices):
     name: ClassVar[str] = "mib-arc"
 
     def __post_init__(self) -> None:
-        if self.difficulty not in DIFFICULTIES:
-            raise InputError(
-                f"mib-arc: unknown difficulty {self.difficulty!r}; known: {', '.join(DIFFICULTIES)}"
-            )
+        require_option(self.name, "difficulty", self.difficulty, DIFFICULTIES)
         super().__post_init__()
 
     @property

@@ -172,7 +172,7 @@ class MIBTask(ABC):
             corrupted=corrupted,
             answer=((right_id,),),
             wrong=((wrong_id,),),
-            spans=differing(clean, corrupted) if len(clean) == len(corrupted) else (),
+            spans=differing(clean, corrupted),
             source=row.source,
         )
 
