@@ -32,7 +32,7 @@ from populations import Population, centred, real, simulated, unchanged
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from circuits.comparison.agreement import SIZED, WHOLE, Snapshot, agreement, similarities
+from circuits.comparison.agreement import agreement
 from circuits.comparison.changes import (
     Strengths,
     by_source,
@@ -40,6 +40,7 @@ from circuits.comparison.changes import (
     strength_changes,
     total_changes,
 )
+from circuits.comparison.snapshot import SIZED, WHOLE, Snapshot, similarities
 from circuits.comparison.turnover import EdgeNodes
 from circuits.comparison.variance import PARTS, decompose_variance, sums_of_squares
 from circuits.graph.edge_values import EdgeValues

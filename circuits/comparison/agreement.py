@@ -46,7 +46,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from typing import NoReturn
 
 import torch
@@ -56,15 +55,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuits.comparison.circuit_similarity import SampleCounts, SimilarityEstimate
-from circuits.comparison.similarity import (
-    correlation,
-    order_by_size,
-    sorted_ranks,
-    unit_ranks,
-    weighted_jaccard,
-    weighted_jaccard_from_sums,
-)
-from circuits.comparison.turnover import EdgeNodes, counts_below, turnover
+from circuits.comparison.snapshot import OF_NODES, SIZED, WHOLE, Snapshot, similarities
+from circuits.comparison.turnover import EdgeNodes
 from circuits.graph.edge_values import EdgeValues
 from circuits.runtime.resume import Pieces, digest
 from circuits.statistics import (
@@ -92,95 +84,6 @@ DRAWN = SampleCounts(
 )
 _CHUNK = 2**19  # numbers held at once per checkpoint and buffer
 _MEANS = 2**28  # mean scores held at once, of all checkpoints: 1 GiB; fewer would mean more reading
-
-WHOLE = ("spearman", "weighted_jaccard")
-SIZED = (
-    "edge_jaccard",
-    "weighted_jaccard",
-    "node_jaccard",
-    "node_driven",
-    "rewired",
-    "rewired_share",
-)
-OF_NODES = ("node_jaccard", "node_driven", "rewired_share")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Mean scores of one checkpoint on m resamples, and its edges ranked on each."""
-
-    means: Float[Tensor, "m edge"]
-    sizes: tuple[int, ...]
-    edge_nodes: EdgeNodes
-
-    @cached_property
-    def order(self) -> Int[Tensor, "m edge"]:
-        """Edges by |score|, highest first; ties in matrix order, as in `select`."""
-        return order_by_size(self.means)
-
-    @cached_property
-    def strengths(self) -> Float[Tensor, "m edge"]:
-        """|score|, highest first."""
-        return self.means.abs().gather(1, self.order)
-
-    @cached_property
-    def edge_entry(self) -> Int[Tensor, "m edge"]:
-        """Entry rank of each edge: where it stands in `order`."""
-        count = torch.arange(self.order.shape[1], dtype=torch.int32)
-        entry = torch.empty(self.order.shape, dtype=torch.int32)
-        return entry.scatter_(1, self.order, count.expand(self.order.shape))
-
-    @cached_property
-    def node_entry(self) -> Int[Tensor, "m node"]:
-        """Entry rank of each node: the rank of its first edge."""
-        return self.edge_nodes.entry(self.edge_entry)
-
-    @cached_property
-    def ranks(self) -> Float[Tensor, "m edge"]:
-        """Of |score|, ties sharing their mean, scaled for a dot product."""
-        return unit_ranks(sorted_ranks(self.strengths, self.order))
-
-
-def similarities(a: Snapshot, b: Snapshot) -> Float[Tensor, "m measure"]:
-    """`WHOLE`, then `SIZED` for each size."""
-    sizes = a.sizes
-    joined = a.edge_nodes.joined(a.node_entry, b.node_entry)
-    shared, rewired = turnover(a.edge_entry, b.edge_entry, joined, sizes)
-    either = 2 * torch.tensor(sizes) - shared
-    added_or_removed = either - shared
-    shared_nodes = counts_below(torch.maximum(a.node_entry, b.node_entry), sizes).double()
-    either_node = counts_below(torch.minimum(a.node_entry, b.node_entry), sizes)
-    sized = (
-        shared / either,
-        _weighted(a, b),
-        shared_nodes / either_node,
-        (added_or_removed - rewired) / either,
-        rewired / either,
-        rewired / added_or_removed,
-    )
-    unsized = (correlation(a.ranks, b.ranks), weighted_jaccard(a.means, b.means))
-    return torch.cat(
-        [
-            torch.stack(unsized, dim=1),
-            torch.stack([column.double() for column in sized], dim=2).flatten(1),
-        ],
-        dim=1,
-    )
-
-
-def _weighted(a: Snapshot, b: Snapshot) -> Float[Tensor, "m size"]:
-    """Weighted Jaccard of the circuits at each size; only edges of both circuits contribute."""
-    most = max(a.sizes)
-    top = a.order[:, :most]
-    theirs = b.means.abs().gather(1, top)
-    entry = b.edge_entry.gather(1, top)
-    by_size = []
-    for size in a.sizes:
-        ours = a.strengths[:, :size]
-        shared_strengths = torch.where(entry[:, :size] < size, theirs[:, :size], 0.0)
-        sums = ours.sum(dim=1), b.strengths[:, :size].sum(dim=1)
-        by_size.append(weighted_jaccard_from_sums(ours, shared_strengths, *sums))
-    return torch.stack(by_size, dim=1)
 
 
 def agreement(
@@ -333,7 +236,8 @@ class _Engine:
         present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
         for _, (means,) in self._todo([weights], {"present": present}, sums=True):
             for counts, side in zip(present, self._snapshots(means), strict=True):
-                counts += torch.stack([(side.node_entry < size).sum(dim=0) for size in self.sizes])
+                numbers = range(len(self.sizes))
+                counts += torch.stack([(side.node_entry <= c).sum(dim=0) for c in numbers])
         share = present / len(weights)  # p: how often each node is in the circuit
         unsure = share * (1 - share)  # v = p (1 - p), 0 for a node that is always or never there
         degrees = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)

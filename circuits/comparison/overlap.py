@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuits.comparison.agreement import SIZED, WHOLE, agreement
+from circuits.comparison.agreement import agreement
 from circuits.comparison.circuit_similarity import CircuitSimilarity, SimilarityEstimate
+from circuits.comparison.snapshot import SIZED, WHOLE
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores, Layout
 from circuits.graph.edge_values import EdgeValues

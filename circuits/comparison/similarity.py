@@ -53,33 +53,27 @@ def correlation(
     return (a * b).sum(dim=-1).clamp(-1.0, 1.0)
 
 
+def inverse(sums: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 1"]:
+    """What scales members to a sum of 1; 0 where their sum is 0."""
+    return torch.where(sums > 0, 1 / sums, 0.0)[..., None]
+
+
 def weighted_jaccard(
-    a: Float[Tensor, "*batch k"], b: Float[Tensor, "*batch k"]
-) -> Float[Tensor, "*batch"]:
-    """Jaccard index weighted by size (Ruzicka): sum min(|a|, |b|) / sum max(|a|, |b|).
-
-    Each side is first scaled to a sum of 1: a checkpoint whose scores are all larger by one factor
-    has the same circuit. 1 for two empty sides, 0 for one.
-    """
-    a, b = a.abs(), b.abs()
-    return weighted_jaccard_from_sums(a, b, a.sum(dim=-1), b.sum(dim=-1))
-
-
-def weighted_jaccard_from_sums(
     a: Float[Tensor, "*batch k"],
     b: Float[Tensor, "*batch k"],
-    sum_a: Float[Tensor, "*batch"],
-    sum_b: Float[Tensor, "*batch"],
+    scale_a: Float[Tensor, "*batch 1"],
+    scale_b: Float[Tensor, "*batch 1"],
 ) -> Float[Tensor, "*batch"]:
-    """Weighted Jaccard of members' sizes (not negative) and each side's sum over all its members.
+    """Jaccard index weighted by size (Ruzicka): sum min(a, b) / sum max(a, b).
 
-    Members of one side alone may be left out of `a` and `b`: the smaller of their two sizes is 0.
-    Scaled to a sum of 1 both sides add up to 2, so sum(larger) = 2 - sum(smaller).
+    a, b: |score| times the side's scale, so that each side adds up to 1: a checkpoint whose scores
+        are all larger by one factor has the same circuit. Members of one side alone may be left
+        out: the lesser of their two sizes is 0.
+    scale_a, scale_b: from `inverse` of each side's sum over all its members.
+
+    Both sides add up to 2, so sum max = 2 - sum min. 1 for two empty sides, 0 for one.
     """
-    scale_a, scale_b = (
-        torch.where(total > 0, 1 / total, 0.0)[..., None] for total in (sum_a, sum_b)
-    )
-    least = torch.minimum(a * scale_a, b * scale_b).sum(dim=-1).double()
-    present = (sum_a > 0).double() + (sum_b > 0).double()
-    most = present - least
+    least = torch.minimum(a, b).sum(dim=-1).double()
+    sides = ((scale_a > 0).double() + (scale_b > 0).double())[..., 0]
+    most = sides - least
     return torch.where(most > 0, least / most, 1.0).clamp_max(1.0)

@@ -8,9 +8,10 @@ from oracles.touched_nodes import touched
 from tqdm.auto import tqdm
 
 from circuits.comparison import compare
-from circuits.comparison.agreement import SIZED, WHOLE, _Engine
+from circuits.comparison.agreement import _Engine
 from circuits.comparison.changes import Strengths, edge_changes, strength_changes, total_changes
 from circuits.comparison.evolution import TOP, Evolution
+from circuits.comparison.snapshot import SIZED, WHOLE
 from circuits.comparison.turnover import EdgeNodes
 from circuits.errors import CircuitsError
 from circuits.graph import Circuit, EdgeScores, Layout, select

@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from circuits.comparison.agreement import SIZED, WHOLE, agreement
+from circuits.comparison.agreement import agreement
 from circuits.comparison.changes import Strengths, edge_changes, strength_changes, total_changes
+from circuits.comparison.snapshot import SIZED, WHOLE
 from circuits.graph.edge_values import EdgeValues
 from circuits.statistics import generator, resample_weights
 

@@ -4,11 +4,11 @@ from scipy.stats import rankdata, spearmanr
 
 from circuits.comparison.similarity import (
     correlation,
+    inverse,
     order_by_size,
     sorted_ranks,
     unit_ranks,
     weighted_jaccard,
-    weighted_jaccard_from_sums,
 )
 
 
@@ -32,24 +32,28 @@ def test_rank_correlation_is_scipys_row_by_row():
     assert float(correlation(one[0], opposite)) == pytest.approx(-1.0)
 
 
+def jaccard(a, b, left_out=0.0):
+    """left_out: what b has beside the members given."""
+    scales = inverse(a.abs().sum()), inverse(b.abs().sum() + left_out)
+    sides = (side.abs() * scale for side, scale in zip((a, b), scales, strict=True))
+    return float(weighted_jaccard(*sides, *scales))
+
+
 def test_weighted_jaccard_counts_by_size_and_ignores_scale():
     a, b = torch.tensor([1.0, -3.0, 0.0]), torch.tensor([2.0, 0.0, 2.0])
     # shares .25 .75 0 and .5 0 .5: shared .25, either .5 + .75 + .5
-    assert float(weighted_jaccard(a, b)) == pytest.approx(0.25 / 1.75)
-    assert float(weighted_jaccard(a, -7 * a)) == pytest.approx(1.0)
+    assert jaccard(a, b) == pytest.approx(0.25 / 1.75)
+    assert jaccard(a, -7 * a) == pytest.approx(1.0)
     zero = torch.zeros(3)
-    assert float(weighted_jaccard(zero, zero)) == 1.0
-    assert float(weighted_jaccard(a, zero)) == 0.0
+    assert jaccard(zero, zero) == 1.0
+    assert jaccard(a, zero) == 0.0
 
 
 def test_weighted_jaccard_of_parts_counts_the_rest_by_its_sum():
     a, b = torch.tensor([4.0, 3.0, 1.0]), torch.tensor([2.0, 5.0, 3.0])
-    whole = weighted_jaccard_from_sums(a, b, a.sum(), b.sum())
-    assert float(whole) == pytest.approx(0.7 / 1.3)  # lesser shares .2 .375 .125
-    shared_only = weighted_jaccard_from_sums(
-        a[:2], torch.tensor([2.0, 0.0]), a.sum(), torch.tensor(2.0)
-    )
-    assert float(shared_only) == pytest.approx(0.5 / 1.5)
+    assert jaccard(a, b) == pytest.approx(0.7 / 1.3)  # lesser shares .2 .375 .125
+    # shares .5 and 2 / 10
+    assert jaccard(a, torch.tensor([2.0, 0.0, 0.0]), 8.0) == pytest.approx(0.2 / 1.8)
 
 
 def test_order_by_size_is_a_stable_argsort():

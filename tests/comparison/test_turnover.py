@@ -2,7 +2,7 @@ import pytest
 import torch
 from oracles.touched_nodes import touched
 
-from circuits.comparison.turnover import EdgeNodes, counts_below, turnover
+from circuits.comparison.turnover import EdgeNodes, counts_within, turnover
 from circuits.graph import Circuit, Layout
 
 
@@ -17,11 +17,19 @@ def ranked(layout, *edges):
     return places[None]
 
 
+def entered(layout, places, sizes):
+    """Of edges, as a matrix, and of nodes, the number of the first circuit that holds each."""
+    first = torch.searchsorted(torch.tensor(sizes), places.long(), right=True).byte()
+    nodes_of, never = EdgeNodes.of(layout), len(sizes)
+    edges = nodes_of.matrix(first, never)
+    return edges, nodes_of.entry(edges, never)
+
+
 def split(layout, a, b, *sizes):
     """Shared and rewired edges at each size."""
-    nodes_of = EdgeNodes.of(layout)
-    joined = nodes_of.joined(nodes_of.entry(a), nodes_of.entry(b))
-    shared, rewired = turnover(a, b, joined, sizes)
+    (edges_a, nodes_a), (edges_b, nodes_b) = (entered(layout, side, sizes) for side in (a, b))
+    joined = EdgeNodes.of(layout).joined(nodes_a, nodes_b)
+    shared, rewired = turnover(edges_a, edges_b, joined, len(sizes))
     return shared[0].tolist(), rewired[0].tolist()
 
 
@@ -56,15 +64,16 @@ def test_against_sets_of_names(kv_heads):
     for _ in range(25):
         orders = [torch.randperm(len(places), generator=draw) for _ in range(2)]
         a, b = (order.argsort().int()[None] for order in orders)
-        entries = [nodes_of.entry(side) for side in (a, b)]
-        shared, rewired = turnover(a, b, nodes_of.joined(*entries), sizes)
+        both = [entered(layout, side, sizes) for side in (a, b)]
+        edges, entries = zip(*both, strict=True)
+        shared, rewired = turnover(*edges, nodes_of.joined(*entries), len(sizes))
         for column, size in enumerate(sizes):
             circuits = [
                 Circuit.of(layout, [layout.edge_name(*places[edge]) for edge in order[:size]])
                 for order in orders
             ]
             for one, entry in zip(circuits, entries, strict=True):
-                inside = (entry[0] < size).tolist()
+                inside = (entry[0] <= column).tolist()
                 names = {name for name, on in zip(layout.nodes, inside, strict=True) if on}
                 assert names == touched(one)
             left, right = (set(one.edges) for one in circuits)
@@ -81,6 +90,7 @@ def test_against_sets_of_names(kv_heads):
     assert some
 
 
-def test_counts_below():
-    ranks = torch.tensor([[0, 3, 1, 2], [9, 9, 9, 0]], dtype=torch.int32)
-    assert counts_below(ranks, (1, 2, 4)).tolist() == [[1, 2, 4], [1, 1, 1]]
+def test_counts_within():
+    entry = torch.tensor([[0, 3, 1, 2], [9, 9, 9, 0]], dtype=torch.uint8)
+    assert counts_within(entry, 3).tolist() == [[1, 2, 3], [1, 1, 1]]
+    assert counts_within(entry.unflatten(1, (2, 2)), 3).tolist() == [[1, 2, 3], [1, 1, 1]]
