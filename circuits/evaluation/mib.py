@@ -85,6 +85,7 @@ class MIBEvaluation(ResultFile):
     """
 
     KIND: ClassVar[str] = "mib-evaluation"
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     model: str
     task: str

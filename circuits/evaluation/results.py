@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
 from pydantic import Field, model_validator
 
+from circuits.errors import UndefinedMetricError
 from circuits.evaluation.backups import Backups
 from circuits.evaluation.circuit_tests import CircuitTests
 from circuits.evaluation.clusters import Clusters
@@ -43,6 +44,14 @@ class Undefined(Record):
     """
 
     undefined_reason: str
+
+    def plot(self, **_: object) -> NoReturn:
+        """There is no figure.
+
+        Raises:
+            UndefinedMetricError: always, with the reason.
+        """
+        raise UndefinedMetricError(self.undefined_reason)
 
 
 class CircuitSummary(Record):
@@ -142,7 +151,14 @@ class PairsUsed(Record):
 
     @classmethod
     def of(cls, pairs: PairSet) -> PairsUsed:
-        """What is recorded of the pairs."""
+        """What is recorded of the pairs.
+
+        Args:
+            pairs: the prompt pairs.
+
+        Returns:
+            Their number, split and fingerprint.
+        """
         return cls(n=len(pairs), split=pairs.split, fingerprint=pairs.fingerprint)
 
 
@@ -173,6 +189,7 @@ class Evaluation(Plotted, ResultFile):
     """
 
     KIND: ClassVar[str] = "evaluation"
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     order: tuple[str, ...]
     checkpoints: dict[str, CheckpointEvaluation]

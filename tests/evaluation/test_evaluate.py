@@ -86,6 +86,8 @@ def test_the_file_gives_the_same_object_back(scored, tmp_path):
     performance = task_performance(model, pairs)
     parts = dict(found)
     vanished = Undefined(undefined_reason="equal metrics")
+    with pytest.raises(UndefinedMetricError, match="equal metrics"):
+        vanished.plot()
     checkpoints = {
         "step-9": CheckpointEvaluation(**parts, performance=performance),
         "step-10": CheckpointEvaluation(**{**parts, "minimality": vanished}),
@@ -106,7 +108,7 @@ def test_the_file_gives_the_same_object_back(scored, tmp_path):
     assert math.isnan(back.checkpoints["base"].circuit.faithfulness.low), "of one pair"
     assert back.save(tmp_path / "again.json").read_bytes() == file.read_bytes()
     kinds = json.loads(file.read_text())
-    assert (kinds["kind"], kinds["schema_version"]) == ("evaluation", 1)
+    assert (kinds["kind"], kinds["schema_version"]) == ("evaluation", 2)
     with pytest.raises(ValidationError, match="'step-1' is not in the order"):
         Evaluation(order=("base",), checkpoints={"step-1": checkpoints["base"]})
 
