@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from tasks import saved, splits
 from tasks.errors import InputError
@@ -23,7 +23,7 @@ def load_parts(
     revision: str | None = None,
     stream: bool = False,
     hint: str = "",
-) -> Mapping[str, Any]:
+) -> saved.Parts:
     """A dataset as split -> rows.
 
     Args:
@@ -48,7 +48,7 @@ def load_parts(
     if location.startswith((".", "/", "~")) and not Path(location).exists():
         raise InputError(f"dataset {name!r}: no such folder")
     try:
-        dataset: Mapping[str, Any] = datasets.load_dataset(
+        dataset: saved.Parts = datasets.load_dataset(
             location, config, revision=revision, **({"streaming": True} if stream else {})
         )
         return dataset
@@ -89,7 +89,7 @@ def require_split(name: str, loaded: Mapping[str, object], split: Split) -> None
         )
 
 
-def rows_of_split(name: str, loaded: Mapping[str, Any], split: Split) -> Sequence[Row]:
+def rows_of_split(name: str, loaded: saved.Parts, split: Split) -> Sequence[Row]:
     """The rows of one split, read when asked for.
 
     Args:

@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from tasks.errors import InputError
 
+Parts = Mapping[str, Any]
+"""Split -> its rows. Any: a `datasets.Dataset`, or what streams it; that package is not typed."""
+
 _ONE, _SEVERAL = "state.json", "dataset_dict.json"
 
 
@@ -30,7 +33,7 @@ def has_splits(path: str | Path) -> bool:
     return (Path(path) / _SEVERAL).is_file()
 
 
-def load(path: str | Path, *, stream: bool = False) -> Mapping[str, Any]:
+def load(path: str | Path, *, stream: bool = False) -> Parts:
     """A saved folder as split -> its `datasets.Dataset`, or what streams it; one without splits is
     all `train`.
     """

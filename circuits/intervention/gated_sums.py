@@ -14,13 +14,12 @@ its gradient only when all its readers have given theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_Context = Any  # torch makes it anew for every run, and takes any attribute
+from circuits.runtime.autograd import Context
 
 
 class GatedSums:
@@ -68,7 +67,7 @@ class _Write(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Context, handed_on: Tensor, sums: GatedSums, values: Tensor, weight: Tensor | None
+        ctx: Context, handed_on: Tensor, sums: GatedSums, values: Tensor, weight: Tensor | None
     ) -> Tensor:
         count = 1 if weight is None else len(weight)
         ctx.sums, ctx.weight, ctx.shape = sums, weight, values.shape
@@ -81,7 +80,7 @@ class _Write(torch.autograd.Function):
         return handed_on.clone()
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None, Tensor | None, None]:
         returned, values = ctx.sums.returned, None
         if ctx.needs_input_grad[2] and returned is not None:
             values = returned[ctx.rows]
@@ -98,7 +97,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Context, handed_on: Tensor, sums: GatedSums, columns: list[int], rows: slice
+        ctx: Context, handed_on: Tensor, sums: GatedSums, columns: list[int], rows: slice
     ) -> Tensor:
         ctx.sums, ctx.columns, ctx.rows, ctx.nothing = sums, columns, rows, handed_on.new_zeros(())
         deltas = sums.deltas[rows]
@@ -109,7 +108,7 @@ class _Sum(torch.autograd.Function):
         return weighted_sums
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         sums, rows = ctx.sums, ctx.rows
         if sums.returned is None:
             sums.returned = torch.zeros_like(sums.deltas)

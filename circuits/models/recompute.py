@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,8 +23,7 @@ from transformers import Cache
 from transformers.pytorch_utils import Conv1D
 
 from circuits.models.forwards import replaced_forwards
-
-_Context = Any  # torch makes it anew for every run, and takes any attribute
+from circuits.runtime.autograd import Context
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +124,7 @@ class _Again(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: _Context,
+        ctx: Context,
         run: Callable[..., Tensor],
         run_again: Callable[..., Tensor],
         *inputs: Tensor,
@@ -136,7 +134,7 @@ class _Again(torch.autograd.Function):
         return run(*inputs)
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inputs = [x.detach().requires_grad_() for x in ctx.saved_tensors]
         with torch.enable_grad():
             stream = ctx.run_again(*inputs)
@@ -159,10 +157,10 @@ class _Zeros(torch.autograd.Function):
     """Zeros for a product, and the product's gradient."""
 
     @staticmethod
-    def forward(ctx: _Context, matrix: Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Context, matrix: Tensor, x: Tensor) -> Tensor:
         ctx.matrix, ctx.shape = matrix, x.shape
         return x.new_zeros(1).expand(*x.shape[:-1], len(matrix))
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient.flatten(0, -2).mm(ctx.matrix).view(ctx.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -79,7 +79,7 @@ def valid(hint: object) -> str:
     return _PLAIN.get(hint) or f"`{getattr(hint, '__name__', hint)}`"
 
 
-def _default(field: Any) -> str | None:  # Any: dataclasses.Field, whose type argument says nothing
+def _default(field: Field[object]) -> str | None:
     value = field.default
     if field.default_factory is not MISSING:
         value = field.default_factory()
@@ -94,5 +94,5 @@ def _default(field: Any) -> str | None:  # Any: dataclasses.Field, whose type ar
     return f"{type(value).__name__}()" if isinstance(value, Options) else str(value)
 
 
-def _meaning(kind: type[Options], field: Any) -> str:
+def _meaning(kind: type[Options], field: Field[object]) -> str:
     return sentence(kind, field.name)

@@ -6,10 +6,9 @@ largest tensor of a step is (answer positions, vocabulary) and not (batch, posit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -56,7 +55,7 @@ def target_logits(
     model: TunedModel,
     batch: TargetBatch,
     *,
-    run: Callable[..., Any] | None = None,
+    run: nn.Module | None = None,
     tail: Sequence[nn.Module] = (),
 ) -> Float[Tensor, "read vocabulary"]:
     """Answer logits of a batch, in float32.

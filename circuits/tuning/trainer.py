@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -83,7 +83,7 @@ class TargetTrainer(Trainer):
         # Run again in the backward pass, or spread, the last layer must be the same both times.
         splits_tail = arguments.world_size == 1 and not settings.gradient_checkpointing
         self.tail = last_layer_alone(without_adapter(model)) if splits_tail else ()
-        self.bar: tqdm[Any] = tqdm(disable=True)
+        self.bar: tqdm[None] = tqdm(disable=True)
         use_cache = getattr(model.config, "use_cache", None)
         super().__init__(
             model=model,
@@ -155,7 +155,7 @@ class TargetTrainer(Trainer):
     def compute_loss(
         self,
         model: nn.Module,
-        inputs: dict[str, Any],
+        inputs: Mapping[str, object],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
@@ -163,7 +163,7 @@ class TargetTrainer(Trainer):
 
         Gradients are averaged over processes, so each gives its share as many times over.
         """
-        piece: Piece = inputs["piece"]
+        piece = cast(Piece, inputs["piece"])
         batch = piece.batch.to(self.args.device)
         logits = target_logits(self.tuned, batch, run=model, tail=self.tail)
         loss = summed_loss(logits, batch.labels, piece.step_targets)
@@ -189,7 +189,7 @@ class TargetTrainer(Trainer):
         return self.lr_scheduler
 
     @override
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+    def floating_point_ops(self, inputs: Mapping[str, object]) -> int:
         """Not counted: Trainer would go through all parameters at each step."""
         return 0
 
@@ -228,7 +228,7 @@ class TargetTrainer(Trainer):
         return losses
 
     @override
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, *args: object, **kwargs: object) -> dict[str, float]:
         """Log loss and accuracy on the validation examples; stop where patience has run out."""
         step, settings = self.state.global_step, self.settings
         loss, accuracy = self.validation_figures()
@@ -274,7 +274,7 @@ class TargetTrainer(Trainer):
         return None if best is None else best.step
 
     @override
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         """After a step at which something may be due: its checkpoint, the state, the log."""
         step, settings = self.state.global_step, self.settings
         is_last = step == settings.steps or self.log_so_far.stopped_early
@@ -313,17 +313,21 @@ class TargetTrainer(Trainer):
         return shared[0]
 
     @override
-    def _get_output_dir(self, trial: Any) -> str:
+    def _get_output_dir(self, trial: object) -> str:
         return self.state_goes_to
 
     @override
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
+    ) -> None:
         if self.args.should_save and output_dir is not None:
             plain = self.accelerator.unwrap_model(self.model)
             write_model(plain, Path(output_dir), self.data.tokenizer, state_dict)
 
     @override
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
         """By the names of the model on disk: Trainer's own passes over what it does not find."""
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -356,14 +360,14 @@ class _Schedule(TrainerCallback):
 
     @override
     def on_train_begin(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         if state.global_step == 0 and self.trainer.data.validation is not None:
             self.trainer.evaluate()
 
     @override
     def on_step_begin(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         seed = mixed_seed(self.trainer.settings.seed, state.global_step)  # of dropout
         if self.trainer.args.device.type == "cpu":
@@ -373,18 +377,14 @@ class _Schedule(TrainerCallback):
 
     @override
     def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: object, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         trainer, settings, step = self.trainer, self.trainer.settings, state.global_step
         is_last = step == settings.steps
         validates = is_last or step % settings.validate_every == 0
         control.should_evaluate = validates and trainer.data.validation is not None
-        control.should_save = (
-            control.should_evaluate
-            or is_last
-            or step in settings.kept_steps
-            or step % settings.save_state_every == 0
-        )
+        saves = is_last or step in settings.kept_steps or step % settings.save_state_every == 0
+        control.should_save = control.should_evaluate or saves
         if step % READ_EVERY == 0:
             trainer.read(step)
         trainer.bar.update()

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_Context = Any  # torch makes it anew for every run, and takes any attribute
+from circuits.runtime.autograd import Context
 
 
 def by_ratio(module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -39,12 +38,12 @@ class _ByRatio(torch.autograd.Function):
     """The module's own output; backward, what it is of its input is a constant."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, own: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Context, x: Tensor, own: Callable[[Tensor], Tensor]) -> Tensor:
         y = own(x)
         ctx.save_for_backward((y.to(x.device) / x).masked_fill_(x == 0, 0.0))
         return y
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None]:
         (ratio,) = ctx.saved_tensors
         return gradient.to(ratio.device) * ratio, None

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from circuits.models.norm import Norm
-
-_Context = Any  # torch makes it anew for every run, and takes any attribute
+from circuits.runtime.autograd import Context
 
 
 def frozen(norm: Norm) -> Callable[..., Tensor]:
@@ -42,13 +40,13 @@ class _Frozen(torch.autograd.Function):
     """The module's own output; backward, sigma is a constant."""
 
     @staticmethod
-    def forward(ctx: _Context, x: Tensor, own: Callable[..., Tensor], norm: Norm) -> Tensor:
+    def forward(ctx: Context, x: Tensor, own: Callable[..., Tensor], norm: Norm) -> Tensor:
         ctx.norm, ctx.dtype = norm, x.dtype
         ctx.save_for_backward(norm.inverse(x))
         return own(x)
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, None, None]:
         (inverse,) = ctx.saved_tensors
         norm: Norm = ctx.norm
         gradient = gradient.to(inverse.device)  # of a model on several devices

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from circuits.models.hooks import Hooks
 from circuits.models.view import Attention
-
-_Context = Any  # torch makes it anew for every run, and takes any attribute
+from circuits.runtime.autograd import Context
 
 
 def share_gates(hooks: Hooks, hidden: nn.Module, share: float) -> None:
@@ -70,10 +68,10 @@ class _Share(torch.autograd.Function):
     """The same tensor, and a share of its gradient."""
 
     @staticmethod
-    def forward(ctx: _Context, share: float | Tensor, x: Tensor) -> Tensor:
+    def forward(ctx: Context, share: float | Tensor, x: Tensor) -> Tensor:
         ctx.share = share
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[None, Tensor]:
         return None, gradient * ctx.share

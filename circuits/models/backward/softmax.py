@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, softmax
 from torch.overrides import TorchFunctionMode
 
-_Context = Any  # torch makes it anew for every run, and takes any attribute
+from circuits.runtime.autograd import Context
+
 _SOFTMAX = (softmax, torch.softmax, Tensor.softmax)
 
 
@@ -62,8 +63,8 @@ class WeightsSeen(TorchFunctionMode):
         self,
         func: Callable[..., object],
         types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
     ) -> object:
         """Every call of torch's, while this is in place."""
         self.count += func is scaled_dot_product_attention or func in _SOFTMAX
@@ -91,7 +92,7 @@ class _Softer(TorchFunctionMode):
 
 
 def _softmax(
-    temperature: float, own: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any
+    temperature: float, own: Callable[..., Tensor], x: Tensor, *args: object, **kwargs: object
 ) -> Tensor:
     with torch.no_grad():
         value = own(x, *args, **kwargs)
@@ -131,10 +132,10 @@ class _Instead(torch.autograd.Function):
     """The first tensor; both have its gradient, the second `times` so much."""
 
     @staticmethod
-    def forward(ctx: _Context, value: Tensor, _: Tensor, times: float) -> Tensor:
+    def forward(ctx: Context, value: Tensor, _: Tensor, times: float) -> Tensor:
         ctx.times = times
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         return gradient, gradient * ctx.times, None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tasks import hub, splits
 from tasks.errors import InputError
 from tasks.files import Row, read_rows
 from tasks.named_splits import Split
+from tasks.saved import Parts
 from tasks.skipping import Skipped
 
 _ARTICLE_COLUMNS = ("article", "document", "dialogue")
@@ -130,7 +131,7 @@ def known_dataset(name: str) -> KnownDataset | None:
     return ids.get(name.lower())
 
 
-def load_dataset(name: str, config: str | None, *, stream: bool = False) -> Mapping[str, Any]:
+def load_dataset(name: str, config: str | None, *, stream: bool = False) -> Parts:
     """A dataset as split -> rows: known ones by their hub id, and a folder that `save_to_disk`
     wrote. stream: rows that come when they are gone through, without a number.
     """

@@ -6,9 +6,9 @@ Nothing is downloaded or converted before it is asked for. Rows are mixed within
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from tasks import saved, splits
 from tasks.builtin.summarization.articles import article_column, load_dataset
@@ -17,6 +17,18 @@ from tasks.files import Row
 from tasks.hub import require_split
 from tasks.named_splits import Split
 from tasks.skipping import Skipped
+
+
+@runtime_checkable
+class _Streamed(Protocol):
+    """What is used of a `datasets.IterableDataset`."""
+
+    def __iter__(self) -> Iterator[dict[str, object]]: ...
+    def map(
+        self, function: Callable[[object, int], Mapping[str, object]], *, with_indices: bool
+    ) -> _Streamed: ...
+    def shuffle(self, *, seed: int, buffer_size: int) -> _Streamed: ...
+
 
 LeftOut = list[Skipped] | None
 MIXED = 1000  # rows in the buffer that a draw is mixed in
@@ -75,7 +87,7 @@ def _text(column: str | None) -> Callable[[Row], str]:
     return lambda row: row.text(article_column(row, column))
 
 
-def _rows(name: str, prefix: str, rows: Any, seed: int | None) -> Iterator[Row]:
+def _rows(name: str, prefix: str, rows: _Streamed, seed: int | None) -> Iterator[Row]:
     numbered_rows = rows.map(lambda _, index: {_NUMBER: index + 1}, with_indices=True)
     if seed is not None:
         numbered_rows = numbered_rows.shuffle(seed=seed, buffer_size=MIXED)
@@ -93,10 +105,11 @@ def _rows(name: str, prefix: str, rows: Any, seed: int | None) -> Iterator[Row]:
         ) from error
 
 
-def _file(path: Path) -> Any:
+def _file(path: Path) -> _Streamed:
     import datasets
 
     builder, options = _BUILDERS[path.suffix.lower()]
-    return datasets.load_dataset(
+    rows: _Streamed = datasets.load_dataset(
         builder, data_files=str(path), split="train", streaming=True, **options
     )
+    return rows
