@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from circuits.errors import CircuitsError
 from circuits.format import counted
+from circuits.inspection.for_others import for_others
 from circuits.inspection.inspection import Inspection
 from circuits.inspection.kinds import KINDS, facts_of, model_of, task_of
 from circuits.runtime.files import read_json
@@ -31,7 +32,7 @@ def of_file(path: Path) -> Inspection | None:
     if path.name.endswith(".partial.rows"):
         return Inspection(path, "scores of single examples of partial work, beside its file")
     look = by_ending.get(path.suffix)
-    return None if look is None else look(path)
+    return (None if look is None else look(path)) or for_others(path)
 
 
 def result(path: Path, content: Mapping[str, object]) -> Inspection | None:
@@ -53,11 +54,6 @@ def _json(path: Path) -> Inspection | None:
     if isinstance(content, dict):
         if inspection := result(path, content):
             return inspection
-        if {"cfg", "nodes", "edges"} <= content.keys():
-            edges = str(len(content["edges"]))
-            return Inspection(
-                path, "a graph file as EAP-IG and MIB read it", facts={"edges": edges}
-            )
         if path.name == "adapter_config.json":
             return adapter(path)
     if path.name == "skipped.json":
@@ -171,6 +167,8 @@ def _page(path: Path) -> Inspection | None:
     title = text.partition("<title>")[2].partition("</title>")[0]
     if 'content="circuit.show()"' in text[:500]:
         return Inspection(path, "a circuit as a page", facts={"title": title})
+    if 'id="explorer-contents"' in text and 'id="plots"' not in text:
+        return Inspection(path, "an explorer of circuits; open it in a browser")
     if 'id="plots"' in text and 'id="theme"' in text:
         return Inspection(path, "a report; open it in a browser", facts={"title": title})
     return None

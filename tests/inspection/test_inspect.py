@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from cli.inside import circuits as run
 
 from circuits.errors import CircuitsError
-from circuits.graph import Circuit, Layout, NodeCircuit, NodeScores
+from circuits.explorer.page import write_page
+from circuits.graph import Circuit, EdgeScores, Layout, NodeCircuit, NodeScores, select
+from circuits.graph.interchange import write_graph
+from circuits.graph.network import write_network
 from circuits.inspection import inspect
 from circuits.inspection.kinds import KINDS
+from circuits.intervention import MeanActivations
+from circuits.intervention.constant_file import save_constants
+from circuits.options.choices import NetworkForm
 from circuits.runtime.files import write_json
 from circuits.runtime.result_file import ResultFile
 from circuits.runtime.resume import PartialResults, Pieces
+from circuits.tuning.training_log import TrainingLog
+from circuits.tuning.training_tables import write_tables
 
 LAYOUT = Layout(2, 3, 3)
 
@@ -39,7 +48,7 @@ def test_a_run_and_all_in_it(whole_run):
     assert found.size > 1000 and found.written.tzinfo is not None
     parts = {str(part.path.relative_to(whole_run)): part for part in found.parts}
     assert parts["evaluation.json"].what == "an evaluation of circuits"
-    assert parts["evaluation.json"].schema_version == 1
+    assert parts["evaluation.json"].schema_version == 2
     assert parts["scores"].what == "4 files: scores of every edge"
     for name in ("comparison.json", "cross_evaluation.json", "lora.json", "patching.json"):
         assert parts[name].problem is None and parts[name].facts, name
@@ -144,10 +153,37 @@ def test_recipes_and_pages(tmp_path):
     assert inspect(tmp_path / "c.html").facts == {"title": "A circuit of 1 edge"}
 
 
+def test_files_for_other_programs(tmp_path):
+    rows, columns = LAYOUT.shape
+    numbers = 1 + torch.arange(rows * columns, dtype=torch.float32).view(rows, columns)
+    scores = EdgeScores(numbers * LAYOUT.mask, LAYOUT, "eap")
+    circuit = select(scores, size=9)
+    for form in get_args(NetworkForm):
+        file = write_network(circuit.to_networkx(), tmp_path / f"net.{form}", form)
+        assert inspect(file).what == "a circuit or scores as a graph, for graph tools", form
+    for ending in ("json", "pt"):
+        file = write_graph(tmp_path / f"graph.{ending}", d_model=8, scores=scores)
+        found = inspect(file)
+        assert found.what == "a graph file as EAP-IG and MIB read it"
+        assert found.facts == {"edges": str(scores.layout.n_edges)}
+    circuit.show(tmp_path / "c.svg")
+    assert inspect(tmp_path / "c.svg").what == "a circuit as a drawing"
+    write_json(tmp_path / "results.json", {"method_name": "EAP", "results": []})
+    assert inspect(tmp_path / "results.json").what.startswith("an evaluation as MIB")
+    write_tables(TrainingLog(), tmp_path, ["csv"])
+    assert inspect(tmp_path / "training_log.csv").what == "the log of a fine-tuning as a table"
+    page = write_page({"checkpoints": []}, tmp_path / "e.html")
+    assert inspect(page).what == "an explorer of circuits; open it in a browser"
+    constants = MeanActivations("mean", (torch.zeros(1, 4),), (), (), ())
+    found = inspect(save_constants(constants, tmp_path / "constants.safetensors"))
+    assert found.what.startswith("constants") and found.facts == {"ablation": "mean"}
+
+
 def test_what_was_not_written_here_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
     write_json(tmp_path / "other.json", {"kind": "something"})
-    for path in (tmp_path / "notes.txt", tmp_path / "other.json", tmp_path):
+    for name in ("notes.txt", "table.csv", "drawing.svg", "net.dot", "weights.pt", "x.safetensors"):
+        (tmp_path / name).write_text("mine")
+    for path in (*tmp_path.iterdir(), tmp_path):
         with pytest.raises(CircuitsError, match="nothing that circuits writes"):
             inspect(path)
     with pytest.raises(CircuitsError, match="no such file or folder"):
