@@ -12,7 +12,9 @@ from circuits.errors import CircuitsError, InputError, UndefinedMetricError, Uns
 
 if TYPE_CHECKING:
     from circuits.attribution import attribute, attribute_nodes, patch_edges
+    from circuits.attribution.dataset_scores import GrowingPairs, Growth
     from circuits.attribution.edge_effects import EdgeEffects
+    from circuits.attribution.method import Method
     from circuits.comparison import (
         Comparison,
         CrossEvaluation,
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
         tune_positive_ratio,
         until_stable,
     )
+    from circuits.evaluation.results import CheckpointEvaluation
     from circuits.explorer import explore
     from circuits.export import AblatedModel, ablated_model, export_ablated
     from circuits.graph import (
@@ -73,7 +76,12 @@ if TYPE_CHECKING:
     )
     from circuits.graph.ensemble import ensemble
     from circuits.graph.provenance import Provenance
-    from circuits.importance import LayerImportance, MapImportance, importance_of_maps
+    from circuits.importance import (
+        LayerImportance,
+        MapImportance,
+        ResampledChanges,
+        importance_of_maps,
+    )
     from circuits.inspection import Inspection, inspect
     from circuits.intervention import MeanActivations
     from circuits.intervention.patching import Patching, PatchSpec, patch, path_patch
@@ -82,11 +90,19 @@ if TYPE_CHECKING:
     from circuits.model_diff.restoration import restore_neurons
     from circuits.model_diff.restored import Restoration
     from circuits.models import HookedModel
+    from circuits.options.comparison import ComparisonOptions
     from circuits.options.engine import RayEngine
     from circuits.options.ensemble import EnsembleConfig
+    from circuits.options.evaluation import (
+        BackupsConfig,
+        ClustersConfig,
+        NullModelConfig,
+        RivalsConfig,
+        StabilityConfig,
+    )
     from circuits.options.restoration import RestorationConfig
     from circuits.options.run import RunOptions
-    from circuits.options.tuning import LoraProtocol
+    from circuits.options.tuning import AdapterOptions, FinetuneSettings, LoraProtocol
     from circuits.runs import MissingResultError, RunFolder, open_run
     from circuits.runtime.cluster.pool import close_engine
     from circuits.runtime.resume import PartialResults, Pieces
@@ -104,7 +120,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "circuits.attribution": ("attribute", "attribute_nodes", "patch_edges"),
+    "circuits.attribution.dataset_scores": ("GrowingPairs", "Growth"),
     "circuits.attribution.edge_effects": ("EdgeEffects",),
+    "circuits.attribution.method": ("Method",),
     "circuits.comparison": (
         "Comparison",
         "CrossEvaluation",
@@ -114,6 +132,7 @@ _HOMES = {
         "cross_evaluate",
         "cross_tasks",
     ),
+    "circuits.doctor": ("Diagnosis", "diagnose"),
     "circuits.evaluation": (
         "CircuitEvaluation",
         "Completeness",
@@ -151,6 +170,7 @@ _HOMES = {
         "tune_positive_ratio",
         "until_stable",
     ),
+    "circuits.evaluation.results": ("CheckpointEvaluation",),
     "circuits.explorer": ("explore",),
     "circuits.export": ("AblatedModel", "ablated_model", "export_ablated"),
     "circuits.graph": (
@@ -164,8 +184,12 @@ _HOMES = {
     ),
     "circuits.graph.ensemble": ("ensemble",),
     "circuits.graph.provenance": ("Provenance",),
-    "circuits.doctor": ("Diagnosis", "diagnose"),
-    "circuits.importance": ("LayerImportance", "MapImportance", "importance_of_maps"),
+    "circuits.importance": (
+        "LayerImportance",
+        "MapImportance",
+        "ResampledChanges",
+        "importance_of_maps",
+    ),
     "circuits.inspection": ("Inspection", "inspect"),
     "circuits.intervention": ("MeanActivations",),
     "circuits.intervention.patching": ("PatchSpec", "Patching", "patch", "path_patch"),
@@ -174,16 +198,24 @@ _HOMES = {
     "circuits.model_diff.restoration": ("restore_neurons",),
     "circuits.model_diff.restored": ("Restoration",),
     "circuits.models": ("HookedModel",),
-    "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
-    "circuits.runtime.resume": ("PartialResults", "Pieces"),
+    "circuits.options.comparison": ("ComparisonOptions",),
     "circuits.options.engine": ("RayEngine",),
     "circuits.options.ensemble": ("EnsembleConfig",),
-    "circuits.runtime.cluster.pool": ("close_engine",),
+    "circuits.options.evaluation": (
+        "BackupsConfig",
+        "ClustersConfig",
+        "NullModelConfig",
+        "RivalsConfig",
+        "StabilityConfig",
+    ),
     "circuits.options.restoration": ("RestorationConfig",),
     "circuits.options.run": ("RunOptions",),
+    "circuits.options.tuning": ("AdapterOptions", "FinetuneSettings", "LoraProtocol"),
+    "circuits.runs": ("MissingResultError", "RunFolder", "open_run"),
+    "circuits.runtime.cluster.pool": ("close_engine",),
+    "circuits.runtime.resume": ("PartialResults", "Pieces"),
     "circuits.statistics.estimate": ("Estimate", "Estimates"),
     "circuits.study": ("Study",),
-    "circuits.options.tuning": ("LoraProtocol",),
     "circuits.tuning.adapter_circuits": ("AdapterCircuits", "compare_adapter_circuits"),
     "circuits.tuning.conditions": ("lora_targets",),
     "circuits.tuning.lora_comparison": ("ComparedExamples", "compare_lora_targets"),
@@ -196,11 +228,16 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AblatedModel",
     "AdapterCircuits",
+    "AdapterOptions",
+    "BackupsConfig",
+    "CheckpointEvaluation",
     "Circuit",
     "CircuitEvaluation",
     "CircuitsError",
+    "ClustersConfig",
     "ComparedExamples",
     "Comparison",
+    "ComparisonOptions",
     "Completeness",
     "CompletenessConfig",
     "Condition",
@@ -219,6 +256,9 @@ __all__ = [
     "Evaluation",
     "Evolution",
     "Faithfulness",
+    "FinetuneSettings",
+    "GrowingPairs",
+    "Growth",
     "HookedModel",
     "InputError",
     "Inspection",
@@ -232,12 +272,14 @@ __all__ = [
     "MapImportance",
     "MaskConfig",
     "MeanActivations",
+    "Method",
     "Minimality",
     "MinimalityConfig",
     "MissingResultError",
     "ModelDiff",
     "NodeCircuit",
     "NodeScores",
+    "NullModelConfig",
     "PartialResults",
     "PatchSpec",
     "Patching",
@@ -249,11 +291,14 @@ __all__ = [
     "RatioSearch",
     "RayEngine",
     "Reliability",
+    "ResampledChanges",
     "Restoration",
     "RestorationConfig",
+    "RivalsConfig",
     "RunFolder",
     "RunOptions",
     "Stability",
+    "StabilityConfig",
     "Study",
     "TaskPerformance",
     "Undefined",

@@ -1,10 +1,13 @@
-"""Public functions say what each of their arguments is, in Google style."""
+"""Public functions say what they take and give, in Google style, and take eight things at most."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,34 +27,68 @@ def _functions(public: type | Callable[..., Any]) -> Iterator[tuple[str, Callabl
                 yield f"{public.__name__}.{name}", function
 
 
+def _packages() -> Iterator[ModuleType]:
+    """Those that the site's Python reference shows: verbs have their help, the report is a file."""
+    yield from (circuits, tasks)
+    for module in pkgutil.iter_modules(circuits.__path__, "circuits."):
+        if module.ispkg and module.name not in ("circuits.cli", "circuits.report"):
+            yield importlib.import_module(module.name)
+
+
 def _public() -> dict[str, Callable[..., Any]]:
     return {
         f"{package.__name__}.{name}": function
-        for package in (circuits, tasks)
-        for public in (getattr(package, name) for name in package.__all__)
+        for package in _packages()
+        for public in (getattr(package, name) for name in getattr(package, "__all__", ()))
         for name, function in _functions(public)
     }
 
 
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [one for one in parameters if one.name not in ("self", "cls") and one.name[0] != "_"]
+
+
+def _section(function: Callable[..., Any], title: str) -> str:
+    """What a docstring says under a title, with its indentation."""
+    found = re.search(
+        rf"^{title}:\n((?:    .*\n|\n)*)", inspect.getdoc(function) + "\n", re.MULTILINE
+    )
+    return found[1] if found else ""
+
+
 def _without_description(function: Callable[..., Any]) -> list[str]:
     """Parameters of which the docstring's Args say nothing."""
-    names = [
-        name
-        for name in inspect.signature(function).parameters
-        if name not in ("self", "cls") and not name.startswith("_")
-    ]
-    section = re.search(
-        r"^Args:\n((?:    .*\n|\n)*)", inspect.getdoc(function) + "\n", re.MULTILINE
-    )
-    said = re.findall(r"^    \**(\w+): \S", section.group(1), re.MULTILINE) if section else []
-    return [name for name in names if name not in said]
+    said = re.findall(r"^    \**(\w+): \S", _section(function, "Args"), re.MULTILINE)
+    return [one.name for one in _parameters(function) if one.name not in said]
+
+
+def _says_what_it_gives(function: Callable[..., Any]) -> bool:
+    """One of a single argument, or of none, may say it in its first line."""
+    given = inspect.signature(function).return_annotation
+    silent = given in (None, "None", inspect.Signature.empty) or len(_parameters(function)) < 2
+    return silent or bool(_section(function, "Returns") or _section(function, "Yields"))
+
+
+def _many(function: Callable[..., Any]) -> bool:
+    """More than eight parameters, `**settings` not counted."""
+    return len([one for one in _parameters(function) if one.kind != one.VAR_KEYWORD]) > 8
 
 
 def test_every_argument_of_a_public_function_is_described():
     functions = _public()
-    assert {"circuits.attribute", "circuits.HookedModel.logits", "tasks.load"} <= functions.keys()
+    some = {"circuits.attribute", "circuits.HookedModel.logits", "tasks.load"}
+    assert some | {"circuits.graph.Units.find", "circuits.plot.draw"} <= functions.keys()
     missing = {name: _without_description(function) for name, function in functions.items()}
     assert not {name: left for name, left in missing.items() if left}
+
+
+def test_every_public_function_says_what_it_gives():
+    assert not [name for name, function in _public().items() if not _says_what_it_gives(function)]
+
+
+def test_no_public_function_takes_more_than_eight_things():
+    assert not [name for name, function in _public().items() if _many(function)]
 
 
 @pytest.mark.parametrize(
@@ -68,3 +105,21 @@ def test_an_argument_without_a_description_is_found(text, missing):
 
     function.__doc__ = text
     assert _without_description(function) == missing
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("Make it.", False), ("Make it.\n\n    Returns:\n        It.\n    ", True)],
+)
+def test_a_result_without_a_description_is_found(text, says):
+    def function(first: int, second: int) -> int: ...
+
+    function.__doc__ = text
+    assert _says_what_it_gives(function) is says
+
+
+def test_a_ninth_parameter_is_found():
+    def eight(a, b, c, d, *, e, f, g, h, **settings): ...
+    def nine(a, b, c, d, *, e, f, g, h, i): ...
+
+    assert _many(nine) and not _many(eight)

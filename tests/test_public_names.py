@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
 
 import circuits
 import tasks
+from circuits import graph
+from circuits.options.declared import Options
 from tasks.namesake import DISTRIBUTION, refuse_namesake
 
 ROOT = Path(circuits.__file__).parent.parent
@@ -32,6 +37,43 @@ def test_every_public_name_is_there_and_listed(package):
 def test_every_name_that_has_a_home_is_public():
     eager = {"CircuitsError", "InputError", "UndefinedMetricError", "UnsupportedError", "plot"}
     assert set(circuits._HOME_OF) | eager == set(circuits.__all__)
+
+
+def _of_ours(hint: object) -> Iterator[type]:
+    """The classes of these packages in an annotation, at any depth."""
+    if isinstance(hint, type) and hint.__module__.split(".")[0] in ("circuits", "tasks"):
+        yield hint
+    for inner in get_args(hint):
+        yield from _of_ours(inner)
+
+
+def _hints(public: object) -> dict[str, object]:
+    """Annotations, with the names that their files import for type checkers alone.
+
+    A server can be imported with the extra `explore` only, so it is no name of the package.
+    """
+    names = {name: getattr(package, name) for package in (graph, tasks) for name in package.__all__}
+    return get_type_hints(public, localns={**names, "ExplorerServer": object})
+
+
+def test_what_public_functions_take_and_give_is_public_too():
+    """And what the settings that they take are made of."""
+    public = {getattr(package, name) for package in (circuits, tasks) for name in package.__all__}
+    hinted = [one for one in public if inspect.isfunction(one) or _is_options(one)]
+    assert circuits.attribute in hinted and circuits.EvalConfig in hinted and len(hinted) > 50
+    missing = {
+        f"{kind.__name__} of {one.__name__}"
+        for one in hinted
+        for hint in _hints(one).values()
+        for kind in _of_ours(hint)
+        if kind not in public
+    }
+    assert not missing
+
+
+def _is_options(public: object) -> bool:
+    """Whether it is a class of settings."""
+    return isinstance(public, type) and issubclass(public, Options)
 
 
 def test_the_version_stands_in_one_place():

@@ -63,7 +63,14 @@ class Growth:
             raise CircuitsError(f"{self.first} examples to begin with; it must be at least 1")
 
     def over(self, pairs: PairSet) -> GrowingPairs:
-        """These pairs, to be scored as far as this says: for `attribute` in place of a set."""
+        """These pairs, to be scored as far as this says.
+
+        Args:
+            pairs: all that may be scored.
+
+        Returns:
+            What `attribute` takes in place of the pairs.
+        """
         return GrowingPairs(pairs, self)
 
 

@@ -38,7 +38,16 @@ class Method(Protocol):
         ...
 
     def validate(self, model: HookedModel, pairs: PairSet, metric: Metric, /) -> None:
-        """Refuse, before any work, what this method cannot do."""
+        """Refuse, before any work, what this method cannot do.
+
+        Args:
+            model: to be scored.
+            pairs: to be scored on.
+            metric: to be scored by.
+
+        Raises:
+            CircuitsError: with the reason, and what to do.
+        """
         ...
 
     def scores(
@@ -46,7 +55,14 @@ class Method(Protocol):
     ) -> BatchScores:
         """Scores of every edge for every example of a batch.
 
-        progress: show a bar, where one batch is long work.
+        Args:
+            model: to be scored.
+            batch: of prompt pairs of equal length.
+            metric: to be scored by; scores of gradients have its units.
+            progress: show a bar, where one batch is long work.
+
+        Returns:
+            A number for each example, source and reader.
         """
         ...
 

@@ -62,6 +62,9 @@ def method(name: str, **settings: object) -> Method:
         name: a key of `METHODS`.
         settings: hyper-parameters of the method; None stands for its default.
 
+    Returns:
+        The method, with these settings.
+
     Raises:
         CircuitsError: for an unknown name or setting; it names those that are known.
     """
@@ -87,6 +90,12 @@ def resolve(method_or_name: str | Method, settings: Mapping[str, object]) -> Met
 
 def cost_of(name: str) -> CostModel:
     """What a method, or another job that can be planned (`planning.JOBS`), costs.
+
+    Args:
+        name: of the method or job.
+
+    Returns:
+        Its cost model.
 
     Raises:
         CircuitsError: for an unknown name; it names those that are known.

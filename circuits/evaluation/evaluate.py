@@ -20,7 +20,7 @@ from circuits.evaluation.measure import Judged, degenerate_reason, measure
 from circuits.evaluation.minimality import Minimality, minimality
 from circuits.evaluation.reliability import FEWEST, reliability
 from circuits.evaluation.results import OWN, CircuitEvaluation, CircuitSummary, Undefined
-from circuits.evaluation.rivals import Rivals, rivals
+from circuits.evaluation.rivals import Rivals, avoiding, rivals
 from circuits.evaluation.robustness import Condition, by_ablation, robustness
 from circuits.evaluation.stability import Stability, stability
 from circuits.evaluation.worst_examples import worst_examples
@@ -87,7 +87,8 @@ def evaluate(
         model: the model that was scored, or another of the same graph.
         scores: of edges, nodes or neurons.
         circuit: as `select` or `select_nodes` made it from the scores, whose strategy the curve
-            follows; or any other, of which there is no stability.
+            follows. A circuit from any other source is accepted too; stability is then not
+            reported.
         pairs: prompt pairs that the scores were not made from.
         config: what is asked; None takes the defaults of `EvalConfig`.
         conditions: other pair sets by name, for robustness.
@@ -169,7 +170,9 @@ def evaluate(
     if alive and rivals_config is not None:
         rival_circuits = _or_reason(
             lambda: rivals(
-                model, scores, circuit, pairs, config=rivals_config, metric=metric, **shared
+                *(model, circuit, avoiding(scores, circuit, rivals_config), pairs),
+                metric=metric,
+                **shared,
             )
         )
     if alive and backups_config is not None:

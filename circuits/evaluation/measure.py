@@ -265,6 +265,14 @@ def degenerate_reason(
 def faithfulness_from_means(
     means: Float[Tensor, "*resample column"],
 ) -> Float[Tensor, "*resample circuit"]:
-    """Faithfulness f = (m(C) - m(none)) / (m(model) - m(none)) from means of `Measured.columns`."""
+    """Faithfulness f = (m(C) - m(none)) / (m(model) - m(none)) from means of `Measured.columns`.
+
+    Args:
+        means: of the metric on the whole model, on no circuit, and on each circuit, in this order;
+            leading axes are resamples.
+
+    Returns:
+        f of each circuit; infinite or NaN where the first two means are equal.
+    """
     clean, corrupted = means[..., :1], means[..., 1:2]
     return (means[..., 2:] - corrupted) / (clean - corrupted)

@@ -54,7 +54,21 @@ def perturb(
     n_ctx: int | None = None,
     seed: int = 0,
 ) -> PairSet:
-    """The pairs perturbed; those that cannot be, or that would exceed `context`, are left out."""
+    """The pairs with another wording.
+
+    Args:
+        pairs: clean and corrupted prompts.
+        kind: a key of `PERTURBATIONS`.
+        tokenizer: of the pairs.
+        n_ctx: the model's context length in tokens; None checks nothing.
+        seed: of the changes.
+
+    Returns:
+        The pairs that can be changed so, and that do not exceed `n_ctx` then.
+
+    Raises:
+        CircuitsError: for an unknown kind, and where no pair can be changed so.
+    """
     if kind not in PERTURBATIONS:
         raise CircuitsError(f"unknown perturbation {kind!r}; known: {', '.join(PERTURBATIONS)}")
     draw = random.Random(f"{kind} {seed}")

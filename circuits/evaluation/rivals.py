@@ -10,6 +10,7 @@ scores do not show: they say what edges do while the circuit is there, and backu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -70,16 +71,20 @@ class Rivals:
         return next((rival for rival in self.rivals if rival.as_faithful), None)
 
 
-def avoiding(scores: AnyScores, circuit: AnyCircuit, size: int) -> AnyCircuit:
-    """Select a circuit that shares no edge (node, neuron) with another, but edges of the input.
+def avoiding(
+    scores: AnyScores, circuit: AnyCircuit, config: RivalsConfig | None = None
+) -> dict[int, AnyCircuit]:
+    """Select circuits that share no edge (node, neuron) with another, but edges of the input.
 
     Args:
         scores: that the other was selected from; its strategy and ranking are followed.
         circuit: the other.
-        size: how many to take, before pruning; fewer where fewer are left.
+        config: their sizes, before pruning; None takes the defaults of `RivalsConfig`. A circuit is
+            smaller where fewer edges are left.
 
     Returns:
-        The best of what the other leaves, pruned where that is of edges.
+        By multiple of the circuit's size, the best of what it leaves, pruned where that is of
+        edges.
 
     Raises:
         CircuitsError: for a circuit of another level or model than the scores.
@@ -92,29 +97,30 @@ def avoiding(scores: AnyScores, circuit: AnyCircuit, size: int) -> AnyCircuit:
         )
     order = _order_without(scores, circuit)
     left = order[~knocked_out(circuit).flatten()[order]]
-    return nothing.with_only(left[:size]).pruned()
+    return {
+        multiple: nothing.with_only(left[: multiple * len(circuit)]).pruned()
+        for multiple in (config or RivalsConfig()).multiples
+    }
 
 
 def rivals(
     model: HookedModel,
-    scores: AnyScores,
     circuit: AnyCircuit,
+    others: Mapping[int, AnyCircuit],
     pairs: PairSet,
     *,
-    config: RivalsConfig | None = None,
     metric: str | None = None,
     ablation: Ablation | MeanActivations = "corrupted",
     options: RunOptions | None = None,
     resume: Pieces | None = None,
 ) -> Rivals:
-    """Run circuits of the same scores that avoid one.
+    """Run circuits that avoid one, beside it.
 
     Args:
         model: the model of the circuit.
-        scores: of edges, nodes or neurons, that it was selected from.
-        circuit: the one to avoid; not empty.
-        pairs: prompt pairs that the scores were not made from.
-        config: sizes; None takes the defaults of `RivalsConfig`.
+        circuit: the one that they avoid; not empty.
+        others: by multiple of its size, as `avoiding` selects them.
+        pairs: prompt pairs that no circuit was selected on.
         metric: its name; None takes the pairs' own.
         ablation: what stands in for what is left out, as for `measure`.
         options: batches, seed, progress; the seed is of the bootstrap.
@@ -125,14 +131,13 @@ def rivals(
 
     Raises:
         UndefinedMetricError: where clean and corrupted metric are equal.
-        CircuitsError: where circuit and scores are of different models or levels.
+        CircuitsError: where a circuit is of another model.
     """
-    config, options = config or RivalsConfig(), options or RunOptions()
-    others = [avoiding(scores, circuit, multiple * len(circuit)) for multiple in config.multiples]
+    options = options or RunOptions()
     measured = measure(
         model,
         pairs,
-        [circuit, *others],
+        [circuit, *others.values()],
         metric=metric,
         ablation=ablation,
         options=options,
@@ -140,13 +145,10 @@ def rivals(
         resume=resume,
     )
     f_circuit, *figures = estimates(measured.columns, _figures, seed=options.seed)
-    shares = [_shared_nodes(other, circuit) for other in others]
     n = len(others)
     rival_circuits = (
-        RivalCircuit(multiple, len(other), f, gap, shared)
-        for multiple, other, f, gap, shared in zip(
-            config.multiples, others, figures[:n], figures[n:], shares, strict=True
-        )
+        RivalCircuit(multiple, len(other), f, gap, _shared_nodes(other, circuit))
+        for (multiple, other), f, gap in zip(others.items(), figures[:n], figures[n:], strict=True)
     )
     return Rivals(f_circuit, tuple(rival_circuits))
 

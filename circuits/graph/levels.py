@@ -32,7 +32,17 @@ AnyCircuit = Circuit | NodeCircuit
 
 
 def load_scores(path: str | Path) -> AnyScores:
-    """Read scores of edges, nodes or neurons: a file, or a folder that holds one of them."""
+    """Read scores of edges, nodes or neurons.
+
+    Args:
+        path: a `.safetensors` file, or a folder that holds one of them.
+
+    Returns:
+        The scores, of the level that they were saved at.
+
+    Raises:
+        CircuitsError: where the file is missing or broken, or the folder holds several.
+    """
     path = Path(path)
     of_nodes = [f"{name}.safetensors" for name in FILES]
     score_files = [name for name in ("scores.safetensors", *of_nodes) if (path / name).is_file()]

@@ -42,7 +42,17 @@ class Node:
 
     @classmethod
     def parse(cls, name: str) -> Node:
-        """Read a node's name; an unknown form is a `CircuitsError`."""
+        """Read a node's name.
+
+        Args:
+            name: as in "a5.h3", "a5.h3<q>", "m11" or "logits".
+
+        Returns:
+            The node.
+
+        Raises:
+            CircuitsError: for an unknown form.
+        """
         match = _NAME.fullmatch(name)
         if match is None:
             raise CircuitsError(

@@ -26,6 +26,9 @@ def node_order(scores: NodeScores, ranking: Ranking = "absolute") -> Int[Tensor,
 
     Returns:
         The indices.
+
+    Raises:
+        CircuitsError: for another ranking.
     """
     if ranking not in _RANKINGS:
         raise CircuitsError(

@@ -56,15 +56,25 @@ def edge_order(
     join: bool = False,
     first: int | None = None,
 ) -> Int[Tensor, " edge"]:
-    """Flat matrix places of all edges in the order of the strategy; ties in matrix order.
-
-    positive_ratio: for ranking `mixed` only: the share of the signed order, from 0 to 1.
-    join: whether whole paths by signed score take edges that nearly all score stands on at their
-        size; other strategies go by the scores as they are.
-    first: give no more than so many edges: of a large model, whole paths to few edges cost a small
-        part of those to all.
+    """The edges in the order of the strategy; ties in matrix order.
 
     The order is kept with the scores: asked for again, it costs nothing.
+
+    Args:
+        scores: of the edges.
+        strategy: how the ranking becomes an order.
+        ranking: what a score is worth.
+        positive_ratio: for ranking `mixed` only: the share of the signed order, from 0 to 1.
+        join: whether whole paths by signed score take edges that nearly all score stands on at
+            their size; other strategies go by the scores as they are.
+        first: give no more than so many edges: of a large model, whole paths to few edges cost a
+            small part of those to all.
+
+    Returns:
+        Flat indices into the score matrix, best first.
+
+    Raises:
+        CircuitsError: for an unknown strategy or ranking, or a ratio that does not belong to it.
     """
     require_known("strategy", strategy, ORDERS)
     require_ranking(ranking, positive_ratio)
@@ -126,7 +136,16 @@ def ranking_keys(matrix: Matrix, ranking: Ranking) -> Matrix:
 def top_mask(
     order: Int[Tensor, " edge"], layout: Layout, edges: int
 ) -> Bool[Tensor, "source reader"]:
-    """The first `edges` of an order as a mask."""
+    """The first edges of an order.
+
+    Args:
+        order: flat indices into the matrix, best first.
+        layout: of the model, which gives the matrix its shape.
+        edges: how many to take.
+
+    Returns:
+        True for those.
+    """
     mask = torch.zeros(layout.shape, dtype=torch.bool)
     mask.view(-1)[order[:edges]] = True
     return mask

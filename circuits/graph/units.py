@@ -44,7 +44,14 @@ class Units:
 
     @classmethod
     def of_nodes(cls, layout: Layout) -> Units:
-        """Every node one unit."""
+        """Every node one unit.
+
+        Args:
+            layout: of the model.
+
+        Returns:
+            As many units as there are sources.
+        """
         return cls(layout, (1,) * len(layout.sources))
 
     def __len__(self) -> int:
@@ -56,11 +63,25 @@ class Units:
         return "node" if max(self.widths) == 1 else "neuron"
 
     def of(self, row: int) -> slice:
-        """Where the units of a source stand."""
+        """Where the units of a source stand.
+
+        Args:
+            row: of the source in the layout.
+
+        Returns:
+            Their indices.
+        """
         return slice(self._ends[row] - self.widths[row], self._ends[row])
 
     def name(self, index: int) -> str:
-        """The name of a unit by its index."""
+        """The name of a unit.
+
+        Args:
+            index: of the unit.
+
+        Returns:
+            As in "m3", or "m3[17]" where the source has several.
+        """
         row = bisect_right(self._ends, index)
         source, start = self.layout.sources[row], self.of(row).start
         return source if self.widths[row] == 1 else f"{source}[{index - start}]"
@@ -68,7 +89,14 @@ class Units:
     def parts(
         self, scored: Iterable[tuple[int, float | None]]
     ) -> Iterator[tuple[str, str, int, float | None]]:
-        """Name, node, number within it and score of each place that is a part of a node only."""
+        """Those of some units that are a part of a node only.
+
+        Args:
+            scored: indices of units, each with its score.
+
+        Yields:
+            Name, node, number within the node, and score.
+        """
         for index, score in scored:
             row = bisect_right(self._ends, index)
             if self.widths[row] > 1:
@@ -76,7 +104,17 @@ class Units:
                 yield self.name(index), self.layout.sources[row], unit, score
 
     def find(self, name: str) -> slice:
-        """Where a source's units ("m3"), or one of them ("m3[17]"), stand."""
+        """Where a source's units, or one of them, stand.
+
+        Args:
+            name: "m3" for all units of a source, "m3[17]" for one.
+
+        Returns:
+            Their indices.
+
+        Raises:
+            CircuitsError: where the model has no such source, or the source no such unit.
+        """
         match = _UNIT.fullmatch(name)
         if match is None or match["source"] not in self.layout.sources:
             raise CircuitsError(

@@ -43,7 +43,17 @@ class CriticalLayers(Record):
     agreement: tuple[Agreement, ...]
 
     def by(self, criterion: str) -> LayerChanges:
-        """The layers by one criterion; a CircuitsError where it was not measured."""
+        """The layers by one criterion.
+
+        Args:
+            criterion: its name.
+
+        Returns:
+            How much each layer changed by it.
+
+        Raises:
+            CircuitsError: where it was not measured.
+        """
         for changes in self.criteria:
             if changes.criterion == criterion:
                 return changes

@@ -64,7 +64,18 @@ class ResampledChanges:
         n_resamples: int,
         seed: int,
     ) -> ResampledChanges:
-        """Of any statistic of n examples, given their weights; a row of weights sums to 1."""
+        """Of any statistic of the examples.
+
+        Args:
+            statistic: from weights of the examples, whose rows sum to 1, to the change of each
+                layer.
+            n: how many examples.
+            n_resamples: bootstrap resamples.
+            seed: of the resamples.
+
+        Returns:
+            The changes with their intervals and resamples.
+        """
         value = statistic(torch.full((1, n), 1 / n, dtype=torch.float64))[0]
         halves = subset_weights(n, SUBSETS, seed=seed + 1)
         low, high = subset_interval(value, statistic(halves), halves)
@@ -75,13 +86,30 @@ class ResampledChanges:
     def of_means(
         cls, values: Float[Tensor, "n layer"], *, n_resamples: int, seed: int
     ) -> ResampledChanges:
-        """Of means over the examples."""
+        """Of means over the examples.
+
+        Args:
+            values: the change of each layer on each example.
+            n_resamples: bootstrap resamples.
+            seed: of the resamples.
+
+        Returns:
+            The mean changes with their intervals and resamples.
+        """
         means = mean_estimates(values, n_resamples=n_resamples, seed=seed)
         weights = resample_weights(len(values), n_resamples, seed=seed)
         return cls(means, weights @ values.double())
 
     def summary(self, criterion: str, n_critical: int) -> LayerChanges:
-        """What is kept of it, with so many layers called critical."""
+        """What is kept of it.
+
+        Args:
+            criterion: the name of what was measured.
+            n_critical: how many layers to call critical.
+
+        Returns:
+            The changes, the critical layers, and how often each layer is among them.
+        """
         ranks = self.resampled.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         inclusion = ((ranks < n_critical) & (self.resampled > 0)).double().mean(dim=0)
         importance = LayerImportance(criterion, tuple(self.values.value.tolist()))

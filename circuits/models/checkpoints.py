@@ -226,6 +226,9 @@ def checkpoint_series(base: str | Path, folder: str | Path) -> dict[str, str]:
 
     Returns:
         "base" and the folders' names -> places.
+
+    Raises:
+        CircuitsError: where the folder is missing or holds no such folders.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -78,6 +78,9 @@ class AcdcConfig(Options):
             before: the metric before the removal.
             after: the metric after it.
             model: the whole model's metric.
+
+        Returns:
+            True where it is put back.
         """
         change = before - after if self.criterion == "signed" else abs(after - before)
         base = {None: 1.0, "current": abs(before), "model": abs(model)}[self.relative_to]

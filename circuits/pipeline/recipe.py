@@ -218,9 +218,17 @@ def shipped() -> tuple[str, ...]:
 
 
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by name, or a YAML file by path.
+    """Read a recipe.
 
-    overrides: "lora.steps=20", dotted keys with YAML values, applied before validation.
+    Args:
+        name: of a recipe in the package, or the path of a YAML file.
+        overrides: dotted keys with YAML values, as in "lora.steps=20".
+
+    Returns:
+        The recipe, with defaults filled in.
+
+    Raises:
+        CircuitsError: where there is none, or a key or value is wrong; it names the key.
     """
     text, source = _read(name)
     try:

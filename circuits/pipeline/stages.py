@@ -24,7 +24,19 @@ from circuits.report import write_report
 
 
 def run(recipe: Recipe, folder: str | Path, *, progress: bool = True) -> Path:
-    """Do everything that the recipe asks for, or what is left of it; returns the report's path."""
+    """Do everything that the recipe asks for, or what is left of it.
+
+    Args:
+        recipe: what to do.
+        folder: of the run; a new one, or one to go on in.
+        progress: show progress bars on stderr.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        CircuitsError: where the recipe cannot be run, or the folder is of another run or in use.
+    """
     check(recipe)
     with Store.open(folder, recipe) as store:
         context = RunContext(recipe, store, Data(recipe, store), progress)

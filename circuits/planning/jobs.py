@@ -69,7 +69,14 @@ class Job:
         return self.steps or self.cost.steps
 
     def of(self, batch: int) -> Job:
-        """The same job in other batches."""
+        """The same job in other batches.
+
+        Args:
+            batch: examples at a time.
+
+        Returns:
+            The job with that batch size.
+        """
         return replace(self, shape=replace(self.shape, batch=batch))
 
 

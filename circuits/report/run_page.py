@@ -95,10 +95,17 @@ SECTIONS = (
 def write_report(
     run_folder: str | Path, *, name: str = "report.html", anchors: Sequence[str] | None = None
 ) -> Path:
-    """Write `report.html` into a run folder, from the folder's files only; returns its path.
+    """Write `report.html` into a run folder, from the folder's files only.
 
-    anchors: of the sections to show; None shows all.
     A file that is missing costs its part of the page, which says so in a line.
+
+    Args:
+        run_folder: of `circuits run`.
+        name: of the file that is written there.
+        anchors: of the sections to show; None shows all.
+
+    Returns:
+        The page's path.
 
     Raises:
         CircuitsError: where a file is broken, or of another schema version; names it.

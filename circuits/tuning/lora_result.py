@@ -272,6 +272,9 @@ class LoraComparison(Plotted, ResultFile):
         Args:
             condition: the name of a target.
             score: which score, as in `lambda means: means.rougeL`.
+
+        Returns:
+            Its mean, standard deviation, lowest and highest value.
         """
         return Spread.of([score(run.scores) for run in self.of(condition)])
 

@@ -14,6 +14,7 @@ from circuits.evaluation import (
     ClustersConfig,
     EvalConfig,
     MinimalityConfig,
+    RivalsConfig,
     avoiding,
     backups,
     by_ablation,
@@ -180,7 +181,7 @@ def test_edges_that_lead_nowhere_are_needless(known):
 
 def test_no_other_circuit_does_the_task_of_a_model_with_one_mechanism(known):
     model, scores, circuit, _, pairs = known
-    found = rivals(model, scores, circuit, pairs)
+    found = rivals(model, circuit, avoiding(scores, circuit), pairs)
     assert [one.multiple for one in found.rivals] == [1, 2, 4]
     assert found.circuit.value == pytest.approx(1, abs=0.01)
     assert found.smallest is None and all(one.f.value < 0.5 for one in found.rivals)
@@ -190,9 +191,10 @@ def test_the_twin_is_found_and_shares_nothing():
     built = induction(24, 0, "twin")
     scores = circuits.attribute(built.model, built.pairs)
     held = Circuit.of(scores.layout, built.edges)
-    found = rivals(built.model, scores, held, induction(12, 1).pairs)
+    others = avoiding(scores, held)
+    found = rivals(built.model, held, others, induction(12, 1).pairs)
     assert found.circuit.value == pytest.approx(0.5, abs=0.02)
-    twin = avoiding(scores, held, 4 * len(held))
+    twin = others[4]
     shared = {*twin.edges} & {*held.edges}
     assert "a1.h0->logits" in twin.edges and all(edge.startswith("input->") for edge in shared)
     best = found.smallest
@@ -203,12 +205,12 @@ def test_the_twin_is_found_and_shares_nothing():
 def test_what_avoids_a_circuit_is_the_rest_of_the_order(known):
     _, scores, *_ = known
     top = select(scores, size=9, strategy="top-n")
-    other = avoiding(scores, top, 30)
+    other = avoiding(scores, top, RivalsConfig((3,)))[3]
     every = [name for name, _ in scores.top(scores.layout.n_edges)]
     names = [name for name in every if name not in top.edges or name.startswith("input->")]
-    assert other.mask.equal(Circuit.of(scores.layout, names[:30]).pruned().mask)
+    assert other.mask.equal(Circuit.of(scores.layout, names[:27]).pruned().mask)
     with pytest.raises(circuits.CircuitsError, match="not of these scores"):
-        avoiding(scores, Circuit.empty(circuits.graph.Layout(1, 1, 1)), 3)
+        avoiding(scores, Circuit.empty(circuits.graph.Layout(1, 1, 1)))
 
 
 # -- backups

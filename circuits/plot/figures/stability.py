@@ -1,4 +1,4 @@
-"""How often each edge is selected when examples are drawn anew."""
+"""How often each edge is selected when examples are drawn again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from circuits.plot.plotly_figure import Plot
 
 
 def inclusion(stability: Stability) -> Plot:
-    """Edges (nodes, neurons) from the most to the least often selected."""
+    """How often edges (nodes, neurons) are selected, from the most to the least often.
+
+    Args:
+        stability: of a circuit.
+
+    Returns:
+        A plot, as `circuits.plot.draw` takes it.
+    """
     ordered = sorted(stability.frequencies.items(), key=lambda item: (-item[1], item[0]))
     inside = set(stability.circuit)
     data = [

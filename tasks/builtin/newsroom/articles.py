@@ -129,14 +129,31 @@ def name_pairs(split: Split) -> tuple[NamePair, ...]:
 
 
 def stories(split: Split, *, seed: int | str = 0) -> Iterator[Story]:
-    """Endless stories, the same for the same split and seed."""
+    """Endless stories.
+
+    Args:
+        split: which names and events they are made of.
+        seed: the same one gives the same stories.
+
+    Yields:
+        One story after the other.
+    """
     rng = random.Random(f"newsroom {definition()['version']} {split} {seed}")
     while True:
         yield _story(rng, split)
 
 
 def articles(n: int, *, split: Split = "test", seed: int | str = 0) -> list[Article]:
-    """The first `n` articles of a split, in the order in which the task uses them."""
+    """The first articles of a split.
+
+    Args:
+        n: how many.
+        split: as for `stories`.
+        seed: as for `stories`.
+
+    Returns:
+        The articles, in the order in which the task uses them.
+    """
     return [story.article for story in islice(stories(split, seed=seed), n)]
 
 

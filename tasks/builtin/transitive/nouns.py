@@ -14,7 +14,17 @@ SHORTEST = 3  # letters; WordNet's shorter nouns are chemical symbols and letter
 
 
 def read_nouns(source: str | Path) -> tuple[str, ...]:
-    """The nouns of "own", "wordnet" or a text file with one noun a line, each once."""
+    """The nouns of a source.
+
+    Args:
+        source: "own" for the package's list, "wordnet", or a text file with one noun a line.
+
+    Returns:
+        The nouns, each once.
+
+    Raises:
+        InputError: where the file is missing or broken, or WordNet is not installed.
+    """
     if source == "own":
         return _own()
     if source == "wordnet":
