@@ -4,7 +4,7 @@
         [--network 3e9] [--disk 2e9]
 
 Workers score batches one by one, the driver takes what comes of them in order, and no worker gets
-further ahead than the engine lets it (`runtime/cluster/pool.py`); each checkpoint is read anew by
+further ahead than the engine lets it (`runtime/cluster/pool.py`); each checkpoint is read again by
 every machine, whose workers share its memory of files. Workers write single examples' scores to a
 disk that all see, and the driver is sent a batch's sum; with `--no-disk` it is sent every matrix,
 and writes it. Measured: seconds a pair on one card (docs/results/gpu.md, `MODELS`), and on this

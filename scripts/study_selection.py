@@ -238,7 +238,7 @@ def table(n: int, seed: str) -> PairSet:
 
 
 def names(score: int, judge: int, seeds: int) -> Draws:
-    """A model trained anew for each seed."""
+    """A model trained again for each seed."""
     for seed in range(seeds):
         model = HookedModel(trained(seed), None, "names")
         yield (

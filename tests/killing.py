@@ -87,7 +87,7 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             import torch
 
-            # Threads that load a model side by side would each make the lost thread pool anew.
+            # Threads that load a model side by side would each make the lost thread pool again.
             torch.set_num_threads(torch.get_num_threads())
             work()
             status = 0

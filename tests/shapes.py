@@ -3,7 +3,7 @@
 jaxtyping's import hook does the same, and compiles the checks of a function defined inside another
 at each call of the outer one: with the closures of this package that was four fifths of the time of
 the tests. Here a check is compiled when its function is first called, kept by the function's code,
-and bound anew to each closure over that code.
+and bound again to each closure over that code.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def begin() -> None:
-    """Another test begins: calls are checked anew."""
+    """Another test begins: calls are checked again."""
     _calls.clear()
 
 

@@ -52,7 +52,7 @@ def discover(
         float | None,
         typer.Option(
             help="Score more and more pairs, from --n (32) on, until circuits from as many others "
-            "would share this much (Jaccard, as in 0.8) of their edges.",
+            "would be so alike (Jaccard index, as in 0.8).",
         ),
     ] = None,
     max_n: Annotated[

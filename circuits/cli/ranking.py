@@ -204,7 +204,8 @@ class Ranking:
 def say_look(reliability: Reliability) -> None:
     """Say what one look of `--until-stable` finds."""
     typer.echo(
-        f"{reliability.n} pairs: others would share {reliability.likeness} ({reliability.ranking})"
+        f"{reliability.n} pairs: Jaccard index with others {reliability.likeness} "
+        f"({reliability.ranking})"
     )
 
 

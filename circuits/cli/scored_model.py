@@ -32,6 +32,6 @@ def load_scored(
         )
         raise CircuitsError(
             f"{file}: these scores were made {origin}, and are used with the model {source}; give "
-            "models in the order of their score files, or score this model anew"
+            "models in the order of their score files, or score this model again"
         )
     return model

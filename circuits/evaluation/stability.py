@@ -1,9 +1,9 @@
 """Would other examples have given the same circuit? Selection repeated on other draws of them.
 
-The examples that the scores were made from are drawn anew, mean scores are formed, and a circuit is
-selected by the same strategy, size and pruning. No model is run. Two figures, both Jaccard indices
-of edges (nodes, neurons) with the central 95 % of draws, enclose the likeness that circuits of as
-many new examples would have:
+The examples that the scores were made from are drawn again, mean scores are formed, and a circuit
+is selected by the same strategy, size and pruning. No model is run. Two figures, both Jaccard
+indices of edges (nodes, neurons) with the central 95 % of draws, enclose the likeness that circuits
+of as many new examples would have:
 
 - `resample_jaccard`, of a bootstrap resample's circuit with the circuit found, is too high, since
   resamples are centred on the examples that the circuit was picked by;

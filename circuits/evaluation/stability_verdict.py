@@ -27,7 +27,7 @@ Verdict = Literal["stable", "not stable", "not shown"]
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ConditionVerdict:
     """The circuit under one other condition.
 
     name: of the condition. f: there; None where it is undefined.
@@ -48,12 +48,12 @@ class StabilityVerdict:
 
     likeness: Jaccard index with circuits of other examples; None where that was not asked.
     target: the likeness wanted.
-    conditions: the circuit elsewhere.
+    conditions: the circuit under each other condition.
     """
 
     likeness: Estimate | None
     target: float
-    conditions: tuple[Elsewhere, ...]
+    conditions: tuple[ConditionVerdict, ...]
 
     @property
     def same_circuit(self) -> bool | None:
@@ -102,7 +102,7 @@ def stability_verdict(evaluation: CircuitEvaluation) -> StabilityVerdict | None:
     """
     own = evaluation.robustness.get(OWN)
     conditions = tuple(
-        _elsewhere(name, condition, own)
+        _verdict_on(name, condition, own)
         for name, condition in evaluation.robustness.items()
         if name != OWN
     )
@@ -124,10 +124,10 @@ def _likeness(evaluation: CircuitEvaluation) -> Estimate | None:
     return Estimate((low.value + high.value) / 2, low.value, high.value, stable.n_resamples)
 
 
-def _elsewhere(name: str, condition: Condition, own: Condition | None) -> Elsewhere:
+def _verdict_on(name: str, condition: Condition, own: Condition | None) -> ConditionVerdict:
     f = condition.circuit
     if f is None or own is None or own.circuit is None:
-        return Elsewhere(name, f, None, "undefined")
+        return ConditionVerdict(name, f, None, "undefined")
     change = f.minus(own.circuit)
     beats_chance = condition.control is not None and f.above(condition.control)
     standing: Standing = "not told"
@@ -135,4 +135,4 @@ def _elsewhere(name: str, condition: Condition, own: Condition | None) -> Elsewh
         standing = "loses"
     elif change.low > -TOLERANCE and beats_chance:
         standing = "holds"
-    return Elsewhere(name, f, change, standing)
+    return ConditionVerdict(name, f, change, standing)

@@ -7,7 +7,7 @@ behaviour is near 0, and its mean over the examples is f itself:
     share_i = 1 - (m_i(model) - m_i(C)) / (mean m(model) - mean m(none))
 
 `worst` is the mean share of the tenth of the examples with the least share (at least one): the
-expected shortfall. Its interval is of a bootstrap that finds the tenth anew in each resample.
+expected shortfall. Its interval is of a bootstrap that finds the tenth again in each resample.
 Control: the same of a random circuit.
 """
 

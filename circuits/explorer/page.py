@@ -51,7 +51,7 @@ def fragment(contents: Json, state: object = None) -> str:
 
     Args:
         contents: of `circuits.explorer.contents`.
-        state: what is chosen at the start, of a state file; None begins anew.
+        state: what is chosen at the start, of a state file; None starts over.
 
     Returns:
         The place, the data, the modules. A page holds it once, before any other module.

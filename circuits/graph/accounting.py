@@ -11,7 +11,7 @@ refused by name.
   are others, so neither masks (`neurons`, `neurons_in_graph`) nor scores (`neurons_scores`) are
   converted. A mask that keeps all of a node, or none of a node that no kept edge leaves, says
   nothing more than the edges do and is read over; so are scores that are all NaN (not scored) or 0.
-- **Nodes.** EAP-IG's circuit is its edges: `prune` makes the nodes' `in_graph` anew from them, a
+- **Nodes.** EAP-IG's circuit is its edges: `prune` makes the nodes' `in_graph` again from them, a
   node being in where a kept edge enters and another leaves it. A file in which such a node is out
   is of two minds and is refused; one with no node in at all has set none.
 """

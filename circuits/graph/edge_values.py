@@ -25,7 +25,7 @@ from circuits.runtime.resume import digest
 
 _STEPS = 4
 """Steps in which as much as `mapped.BLOCK` is looked at: 8 MiB each. Larger ones, and what is made
-of them, come from the system anew each time, and its pages cost more than the arithmetic on them.
+of them, come from the system again each time, and its pages cost more than the arithmetic on them.
 """
 
 

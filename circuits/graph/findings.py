@@ -142,7 +142,7 @@ class Reliability(Record):
             f"reliability of the scores over {self.n} examples {self.scores}; error of sampling "
             f"{_percent(self.sampling_error)}{quadrature_text}",
             f"circuits of {self.size} {self.level}s ({self.strategy}, {self.ranking}) from "
-            f"{self.n} other examples would share {self.likeness} of them (Jaccard); {self.takes}",
+            f"{self.n} other examples: Jaccard index {self.likeness} with this one; {self.takes}",
         )
 
     @property

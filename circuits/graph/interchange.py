@@ -154,7 +154,7 @@ class GraphFile:
             raise CircuitsError(
                 f"{self.path}: {int(count[row, column])} of the {int(copies[column])} query heads "
                 f"that share {layout.edge_name(row, column)} keep it; read the file ungrouped, or "
-                "take its scores and select anew"
+                "take its scores and select again"
             )
         return Circuit(
             layout, count > 0, None, Provenance(imported=ImportRecord(file=str(self.path)))

@@ -224,7 +224,7 @@ class _Run:
         # What is left out is as in the settled run, for which one copy says it.
         self.idle: list[nn.Module] = []
         self.live = SourceActivations(self.view)
-        # Sources that write anew, be it what they wrote, and readers that do.
+        # Sources that write again, be it what they wrote, and readers that do.
         self.fresh = torch.zeros(layout.shape[0], dtype=torch.bool)
         runs = [False] * layout.shape[1]
         runs[layout.logits_column] = True

@@ -36,7 +36,7 @@ class SourceDifferences:
         """rows: of the sources, in the order in which they write.
 
         copies: of the reference's batch in the run of `live`, one after another.
-        most: numbers that may be kept; differences that take more are made anew for every sum.
+        most: numbers that may be kept; differences that take more are made again for every sum.
         """
         self.rows, self.copies = rows, copies
         self._runs, self._at = (live, reference), at

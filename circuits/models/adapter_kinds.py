@@ -13,9 +13,9 @@ from pathlib import Path
 from circuits.errors import UnsupportedError
 
 _BY_INPUT = {
-    "XLORA": "a gate mixes its LoRAs anew for every input",
+    "XLORA": "a gate mixes its LoRAs again for every input",
     "POLY": "a router mixes its LoRAs by task",
-    "LILY": "a router mixes its adapters anew for every input",
+    "LILY": "a router mixes its adapters again for every input",
     "SHADOW": "what it adds depends on the input",
 }
 _MOVED = {

@@ -91,7 +91,7 @@ def _made(
 def _saved(
     tokenizer: PreTrainedTokenizerBase | None, folder: str
 ) -> PreTrainedTokenizerBase | None:
-    """A copy from a folder, where TransformerLens 4.3 loads it anew to have the begin token added:
+    """A copy from a folder, where TransformerLens 4.3 loads it again to have the begin token added:
     the one at hand may be from a GGUF file or made in memory, or not be as it stands at its place.
     """
     if tokenizer is None:

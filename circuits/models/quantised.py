@@ -110,7 +110,7 @@ class QuantisedLinear(nn.Module):
 
     @property
     def weight(self) -> Float[Tensor, "output input"]:
-        """What the codes stand for, made anew each time that it is read."""
+        """What the codes stand for, made again each time that it is read."""
         if self.kind == "int8":
             return (self.codes * (self.scales / 127)[:, None]).to(self.dtype)
         if self.codes.is_meta:
@@ -234,7 +234,7 @@ def _of_4bit(path: str, module: nn.Module, dtype: torch.dtype) -> QuantisedLinea
     ):
         raise UnsupportedError(
             f"{path}: a layer of bitsandbytes whose 4-bit weights are not there, or are packed for "
-            "this processor by a run; load the model anew"
+            "this processor by a run; load the model again"
         )
     from bitsandbytes import functional
 

@@ -1,7 +1,7 @@
 """The same architecture with weights that learned nothing: a control for what is found in a model.
 
 shuffled: the numbers of each tensor in another order, so that scales stay as training left them.
-initial: drawn anew, as before training, by the architecture's own rule.
+initial: drawn again, as before training, by the architecture's own rule.
 Source: Adebayo et al. (2018), "Sanity Checks for Saliency Maps".
 """
 

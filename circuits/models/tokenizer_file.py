@@ -1,6 +1,6 @@
 """Whether a tokenizer cuts texts as its own `tokenizer.json` says.
 
-transformers 5 builds many tokenizers anew from a vocabulary, with the rules of the class that
+transformers 5 builds many tokenizers again from a vocabulary, with the rules of the class that
 `tokenizer_config.json` names, and leaves the file's own rules aside (seen with 5.23.0: Yi's, and
 copies of GPT-4's and GPT-4o's). The model was trained with those of the file.
 """
@@ -45,7 +45,7 @@ def as_file_says(
     Returns:
         One of the two; what a text begins and ends with is for each as transformers makes it.
     """
-    plain = PreTrainedTokenizerFast  # reads the file itself; its subclasses build anew
+    plain = PreTrainedTokenizerFast  # reads the file itself; its subclasses build again
     rebuilt = isinstance(tokenizer, plain) and type(tokenizer) is not plain
     if not (rebuilt and _file(name, revision)):
         return tokenizer

@@ -82,7 +82,7 @@ class NullModelConfig(Options):
 
     Attributes:
         weights: How their weights are made: the numbers of each tensor in another order, or initial
-            ones drawn anew.
+            ones drawn again.
         draws: How many such models.
     """
 

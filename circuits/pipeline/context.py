@@ -66,7 +66,7 @@ class RunContext:
         return list(self.checkpoints)[-1]
 
     def model(self, name: str) -> HookedModel:
-        """A checkpoint, or a LoRA of `adapters`, loaded anew."""
+        """A checkpoint, or a LoRA of `adapters`, loaded again."""
         return HookedModel.from_pretrained(
             self.checkpoints.get(name) or self.adapters[name],
             tokenizer=self.recipe.tokenizer,

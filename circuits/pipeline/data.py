@@ -157,7 +157,7 @@ class Data:
     def pairs_of(
         self, split: Split, n: int, *, seed: int | None = None, **changes: object
     ) -> PairSet:
-        """Pairs made anew."""
+        """Pairs made again."""
         seed = self.recipe.seed if seed is None else seed
         pairs = self.task(**changes).pairs(
             self.tokenizer, n, split=split, seed=seed, n_ctx=self.n_ctx

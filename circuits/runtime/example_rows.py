@@ -163,7 +163,7 @@ class ExampleRows:
         if not self.path.exists():
             raise CircuitsError(
                 f"{self.path}: it is missing, and holds the examples that are done; remove "
-                f"{self.path.with_suffix('').name} too, to begin anew"
+                f"{self.path.with_suffix('').name} too, to start over"
             )
         size, expected = self.path.stat().st_size, len(self.checks) * self._bytes
         if size != expected:
@@ -177,7 +177,7 @@ class ExampleRows:
     def _damaged(self, how: str) -> CircuitsError:
         return CircuitsError(
             f"{self.path}: damaged ({how}); remove it and {self.path.with_suffix('').name} to "
-            "begin anew"
+            "start over"
         )
 
 

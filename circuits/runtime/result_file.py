@@ -124,12 +124,12 @@ class ResultFile(Record):
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
             description = f"a file of kind {kind}" if kind else "a file that names no kind"
-            raise CircuitsError(f"{source}: {description}, where {cls.KIND} is read; make it anew")
+            raise CircuitsError(f"{source}: {description}, where {cls.KIND} is read; make it again")
         if version != cls.SCHEMA_VERSION:
             raise CircuitsError(
                 f"{source}: schema version {version}; this version of circuits reads "
-                f"{cls.SCHEMA_VERSION}. Make the file anew, or read it with the version that wrote "
-                "it"
+                f"{cls.SCHEMA_VERSION}. Make the file again, or read it with the version of "
+                "circuits that wrote it"
             )
         inner = {k: v for k, v in content.items() if k not in ("kind", "schema_version")}
         try:
@@ -149,7 +149,7 @@ def _reason(error: ValidationError) -> str:
             "file means, so remove it only if it does not"
         )
     message = first["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(loc) or 'the file'}: {message}; make the file anew"
+    return f"{'.'.join(loc) or 'the file'}: {message}; make the file again"
 
 
 def _filled(value: object) -> object:

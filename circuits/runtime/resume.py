@@ -208,7 +208,7 @@ class PartialResults:
             was, now = json.loads(work), json.loads(self._identity)
             other = ", ".join(sorted(key for key in now if was.get(key) != now[key]))
             if self.replace:
-                _log.info("%s: of work with other %s; beginning anew", path, other)
+                _log.info("%s: of work with other %s; starting over", path, other)
                 return {}
             raise CircuitsError(
                 f"{path}: holds unfinished work with other {other or 'settings'}; give the same "

@@ -45,7 +45,7 @@ class RunsBar:
         self._bar.close()
 
     def within(self, runs: int) -> None:
-        """Say how far the batch at hand is; one that was halved starts anew, and the bar goes back.
+        """Say how far the batch at hand is; one that was halved starts over, and the bar goes back.
 
         Args:
             runs: those of its examples that are done, all together.

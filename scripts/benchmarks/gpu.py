@@ -16,7 +16,7 @@ Then (`gpu_limits.py`) whether scores on the card are those of the processor, al
 again and with most layers in the processor's memory; and the most memory that the 8B shape takes
 at 1 x 1,024 in bfloat16, and in int8 and nf4 with layers run again.
 
-One JSON file, written anew after every line, so that a run that is cut off has kept what it did.
+One JSON file, written again after every line, so that a run that is cut off has kept what it did.
 Lines that the budget (`--budget`, seconds) leaves no time for are named under `left_out`. Targets:
 engine / floor at most 1.15 in time and 1.25 in memory on each line; `met` says of which it holds.
 """

@@ -30,7 +30,7 @@ def write_sources(folder: Path) -> None:
     """Write what the site is made from.
 
     Args:
-        folder: made anew.
+        folder: made again.
     """
     import api_pages  # these import every package, which --help need not
     import command_pages

@@ -159,7 +159,7 @@ def test_until_stable_scores_as_many_pairs_as_it_takes_and_says_so(tmp_path):
     n, found = made.data.n, made.reliability
     assert 6 < n < 100 and found.n == n
     assert found.target == 0.7 and found.likeness.value >= 0.7
-    assert "6 pairs: others would share" in grown.stdout and "warning" not in grown.stderr
+    assert "6 pairs: Jaccard index with others" in grown.stdout and "warning" not in grown.stderr
     selection = Circuit.load(tmp_path / "grown" / "circuit.json").provenance.selection
     assert selection.ranking == found.ranking == selection.choice.ranking
     plain = circuits(*arguments, "--n", str(n), "--out", tmp_path / "plain")

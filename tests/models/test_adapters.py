@@ -112,7 +112,7 @@ def test_rows_that_nobody_has_are_not_made_up(adapted, model_folder):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("XLORA", "XLORA: a gate mixes its LoRAs anew for every input, so no one set of weights"),
+        ("XLORA", "XLORA: a gate mixes its LoRAs again for every input, so no one set of weights"),
         ("POLY", "POLY: a router mixes its LoRAs by task"),
         ("LILY", "LILY: a router mixes its adapters"),
         ("SHADOW", "SHADOW: what it adds depends on the input"),

@@ -217,7 +217,7 @@ def test_pieces_are_joined_as_sentencepiece_does(prefix, made):
         "tthehe thin",
     ]
     for text in texts:
-        if prefix and "  " in text:  # behind an added token llama.cpp and Llama 2 put a blank anew
+        if prefix and "  " in text:  # behind an added token llama.cpp and Llama 2 put a blank again
             continue
         expected = library.encode(text)
         assert ids(tokenizer, text) == expected, text

@@ -166,7 +166,7 @@ def nothing_before_the_first_word():
     ],
 )
 def test_texts_are_cut_as_the_file_says(declared, make, text, place, caplog):
-    """Not as the class that is named: transformers 5 builds it anew without the file's rules."""
+    """Not as the class that is named: transformers 5 builds it again without the file's rules."""
     folder = of_class(place(), declared, make())
     expected = make().encode(text).ids
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

@@ -41,7 +41,7 @@ def test_outside_a_notebook_it_writes_a_page_and_says_where(
         data=DataRecord(task="<b>ioi</b>", split="train", n=4, fingerprint="0"),
     )
     circuit = Circuit(LAYOUT, Circuit.of(LAYOUT, ["input->m0"]).mask, provenance=made)
-    for _ in range(2):  # its own page it writes anew
+    for _ in range(2):  # its own page it writes again
         circuit.show()
         said = capsys.readouterr().out
         assert said == f"wrote {tmp_path / 'circuit.html'} (open it in a browser)\n"

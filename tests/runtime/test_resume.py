@@ -310,7 +310,7 @@ def test_other_work_is_begun_anew_where_that_is_asked_for(hooked, random_pairs, 
     caplog.set_level(logging.INFO)
     with PartialResults(path, replace=True) as resume:
         anew = attribute(model, pairs, options=RunOptions(2), steps=3, resume=resume)
-    assert "of work with other settings; beginning anew" in caplog.text
+    assert "of work with other settings; starting over" in caplog.text
     assert torch.equal(anew.matrix, attribute(model, pairs, options=RunOptions(2), steps=3).matrix)
 
 

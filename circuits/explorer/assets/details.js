@@ -26,7 +26,7 @@ export class Details {
     const { selected } = state;
     const chosen = JSON.stringify(selected);
     const same = this.shown === chosen;
-    if (same && view === this.view) return; // a view is made anew whenever anything else changes
+    if (same && view === this.view) return; // a view is made again whenever anything else changes
     this.view = view;
     this.shown = chosen;
     if (!selected) {
