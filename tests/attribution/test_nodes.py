@@ -105,6 +105,7 @@ def test_units_add_up_to_their_node(name, hooked, random_pairs):
     assert sum(neurons.widths) == len(neurons.values) > len(nodes.values)
 
 
+@pytest.mark.exhaustive  # the same points as for edges
 def test_auto_refines_nodes_too(hooked, random_pairs):
     model, pairs = hooked("llama"), random_pairs(n=3)
     exact = attribute_nodes(model, pairs, steps=300)

@@ -196,6 +196,7 @@ def test_nodes_equal_a_slow_search(name, hooked, one_pair):
     assert set(found.nodes) == {name for name, kept in verdicts.items() if kept}
 
 
+@pytest.mark.exhaustive_but("2-145")
 @pytest.mark.parametrize(("width", "at"), [(None, 12), (2, 30), (2, 145)])
 def test_a_killed_search_goes_on_and_ends_with_the_same_bytes(
     width, at, hooked, one_pair, tmp_path, monkeypatch
