@@ -25,7 +25,7 @@ transformers.utils.logging.disable_progress_bar()
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """One more worker than cores: a third of the time, tests wait for a browser, Ray or a timeout."""
+    """One more than cores: a third of the time, a test waits for a browser, Ray or a timeout."""
     return (yield) + 1
 
 

@@ -100,6 +100,7 @@ def test_the_readmes_first_lines_run_outside_the_checkout(
     assert '"newsroom-gpt2"' in first[1] and '"newsroom"' in first[1]
     lines = first[1].replace('"newsroom-gpt2"', f'"{model}"').replace('"newsroom"', f'"{task}"')
     lines = re.sub(r"n=\d+", "n=2", lines) + "print(circuits.__file__)\n"
+    lines += "import sys; assert 'peft' not in sys.modules, 'seconds for what nobody asked for'\n"
     said = run(python, "-c", lines, cwd=tmp_path)
     wrote, place = said.splitlines()[-2:]
     assert wrote == f"wrote {tmp_path / 'circuit.html'} (open it in a browser)"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -18,6 +17,7 @@ from circuits.errors import UnsupportedError
 from circuits.graph.layout import Layout
 from circuits.graph.node import PORTS, AttentionPlace, MLPPlace
 from circuits.models.activation_functions import ACTIVATIONS
+from circuits.models.adapter_layers import adapter_layer_types
 from circuits.models.named_parts import Parts, module_of, named_parts
 from circuits.models.norm import Norm
 from circuits.models.quantised import QuantisedLinear
@@ -120,7 +120,7 @@ def _by_position(module: nn.Module, left_out: set[nn.Module]) -> Iterator[nn.Mod
     for child in module.children():
         if child in left_out:
             continue
-        if isinstance(child, (*_BY_POSITION, BaseTunerLayer)):
+        if isinstance(child, (*_BY_POSITION, *adapter_layer_types())):
             yield child
         else:
             yield from _by_position(child, left_out)

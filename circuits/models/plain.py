@@ -4,7 +4,6 @@ with. What is not is named, since a view of it would fail for reasons that are n
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuits.errors import UnsupportedError
+from circuits.models.adapter_layers import adapter_layer_types
 from circuits.models.load_errors import abbreviated
 from circuits.models.quantised import QuantisedLinear
 
@@ -122,11 +122,8 @@ def _versioned(package: str) -> str:
 
 
 def _adapter_layers(model: nn.Module) -> list[str]:
-    if "peft" not in sys.modules:  # then no layer is its
-        return []
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return [path for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    types = adapter_layer_types()
+    return [path for path, module in model.named_modules() if isinstance(module, types)]
 
 
 def _package(thing: object) -> str:
