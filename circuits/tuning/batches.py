@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Int
-from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,13 +20,13 @@ from circuits.errors import CircuitsError
 from circuits.models.context_length import context_window
 from tasks.pairs import TrainingExample
 
-TunedModel = PreTrainedModel | PeftModel
-"""What is trained or asked for text: a causal Hugging Face model, or a PEFT model on one."""
+if TYPE_CHECKING:
+    from circuits.tuning.tuned_model import TunedModel
 
 
 def without_adapter(model: TunedModel) -> PreTrainedModel:
     """The Hugging Face model itself; adapters stay inside its layers."""
-    if not isinstance(model, PeftModel):
+    if isinstance(model, PreTrainedModel):
         return model
     plain = model.get_base_model()
     assert isinstance(plain, PreTrainedModel)

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from circuits.errors import CircuitsError
 from circuits.models.lean_training import fused_activations
 from circuits.options.tuning import FinetuneSettings
-from circuits.tuning.batches import TunedModel, require_examples
+from circuits.tuning.batches import require_examples
 from circuits.tuning.trainer import TargetTrainer, TrainingData
 from circuits.tuning.training_arguments import arguments_of
 from circuits.tuning.training_folder import (
@@ -33,6 +33,7 @@ from circuits.tuning.training_folder import (
 )
 from circuits.tuning.training_log import TrainingLog
 from circuits.tuning.training_tables import require_writers, write_tables
+from circuits.tuning.tuned_model import TunedModel
 from circuits.tuning.undisturbed import (
     layers_run_again,
     model_as_found,

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from circuits.models.context_length import context_window
-from circuits.tuning.batches import TunedModel, by_length, without_adapter
+from circuits.tuning.batches import by_length, without_adapter
 from circuits.tuning.loss import evaluating
+
+if TYPE_CHECKING:
+    from circuits.tuning.tuned_model import TunedModel
 
 _ENDLESS = 2**31
 _PADDING = 0  # masked, so that any token would do

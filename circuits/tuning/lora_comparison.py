@@ -26,7 +26,7 @@ from circuits.options.run import RunOptions
 from circuits.options.tuning import FinetuneSettings, LoraProtocol
 from circuits.runtime.files import working_in
 from circuits.runtime.hands import done_in_order
-from circuits.tuning.batches import TunedModel, require_examples
+from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import FinetuneResult, finetune
 from circuits.tuning.lora_differences import differences
 from circuits.tuning.lora_result import (
@@ -49,6 +49,7 @@ from circuits.tuning.training_folder import (
     fingerprint_examples,
     fingerprint_model,
 )
+from circuits.tuning.tuned_model import TunedModel
 from tasks.pairs import TrainingExample
 
 Result = TypeVar("Result")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -19,12 +20,14 @@ from circuits.errors import CircuitsError
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.tuning.batches import (
     TargetBatch,
-    TunedModel,
     by_length,
     collate,
     fed_length,
 )
 from tasks.pairs import TrainingExample
+
+if TYPE_CHECKING:
+    from circuits.tuning.tuned_model import TunedModel
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
 from circuits.models.special_tokens import token_ids
 from circuits.runtime.notices import say
-from circuits.tuning.batches import TunedModel, require_examples
+from circuits.tuning.batches import require_examples
 from circuits.tuning.generation import generate
 from circuits.tuning.loss import TargetScores, score_targets
 from tasks.errors import error_context
 from tasks.pairs import TrainingExample
 from tasks.text.rouge import chosen_words, f_measures
 from tasks.text.tokens import control_ids
+
+if TYPE_CHECKING:
+    from circuits.tuning.tuned_model import TunedModel
 
 
 @dataclass(frozen=True)

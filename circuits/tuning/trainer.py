@@ -42,11 +42,12 @@ from circuits.errors import DivergedError
 from circuits.models.lean_training import last_layer_alone
 from circuits.options.tuning import FinetuneSettings
 from circuits.runtime.seeds import mixed_seed
-from circuits.tuning.batches import Piece, Share, TunedModel, training_pieces, without_adapter
+from circuits.tuning.batches import Piece, Share, training_pieces, without_adapter
 from circuits.tuning.loss import score_targets, summed_loss, target_logits
 from circuits.tuning.training_folder import TrainingFolder, load_weights, write_model
 from circuits.tuning.training_log import TrainingLog, TrainingStep, ValidationStep
 from circuits.tuning.training_tables import write_tables
+from circuits.tuning.tuned_model import TunedModel
 from tasks.pairs import TrainingExample
 
 READ_EVERY = 10  # steps between looks at the losses, each a wait for an asynchronous device

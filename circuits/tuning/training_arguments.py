@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import TrainingArguments
 
 from circuits.options.tuning import FinetuneSettings
-from circuits.tuning.batches import TunedModel
+from circuits.tuning.tuned_model import TunedModel
 
 
 class PlacedArguments(TrainingArguments):

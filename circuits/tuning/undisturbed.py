@@ -6,12 +6,16 @@ import gc
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from circuits.errors import CircuitsError
-from circuits.tuning.batches import TunedModel, without_adapter
+from circuits.tuning.batches import without_adapter
+
+if TYPE_CHECKING:
+    from circuits.tuning.tuned_model import TunedModel
 
 _PREPARED = ("forward", "_original_forward", "_is_accelerate_prepared")
 """What accelerate sets on a model, which must not be there when it is trained or wrapped again."""
