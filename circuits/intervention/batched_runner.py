@@ -10,7 +10,7 @@ few edges, so here
 - positions before the first difference of clean and corrupted prompts are run once, unless sources
   are ablated by constants;
 - an attention or MLP whose output no copy reads is not run, and readers of nodes that nothing
-  reads are left as they are;
+  reads are left as they are (of an attention before a norm of its own: where none of its heads is);
 - a reader's input is built from whichever are fewer, the edges it keeps or those it lacks:
   x'_v + sum over kept (a_u - a'_u), or x_v - sum over lacking (a_u - a'_u); the logits' reader's at
   the answer positions alone.
@@ -20,9 +20,9 @@ The logits are those of `CircuitRunner`, up to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import numpy as np
 import torch
@@ -33,13 +33,14 @@ from circuits.graph import Circuit
 from circuits.intervention.ablation import AblatedRun, Constants
 from circuits.intervention.cached_modules import CachedModules
 from circuits.intervention.executor import CircuitRunner, Logits
+from circuits.intervention.recorded_runs import RecordedRuns, parts_of, replayable
 from circuits.intervention.source_differences import Answers, SettledSums, SourceDifferences
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
 from circuits.models.inputs import Prefix
 from circuits.models.norm import Norm
 from circuits.models.placement import through
-from circuits.models.view import Layer, Projection, ReadsHeads
+from circuits.models.view import Projection, ReadsHeads, View
 from circuits.runtime.limits import HELD_DIFFERENCES, side_by_side
 from tasks.pairs import PairBatch
 
@@ -75,15 +76,20 @@ class BatchedCircuitRunner:
         constants: Constants | None = None,
         *,
         alike: bool = True,
+        held: int | None = None,
+        runs: RecordedRuns | None = None,
     ) -> None:
         """Run the batch clean and corrupted once.
 
         constants: what stands in for the sources left out; None takes the corrupted run.
         alike: whether circuits lack the same edges at most readers as those before them, as those
             of a search do: then what is read along the others is kept.
+        held: numbers that may be kept of what each source changed; None takes the usual limit.
+        runs: of this batch, where they have been made; not beside constants.
         """
         self.model, self.batch, self.view = model, batch, model.view
-        self._kept_sums = HELD_DIFFERENCES // 2 if alike else 0
+        self._held = HELD_DIFFERENCES if held is None else held
+        self._kept_sums = self._held // 2 if alike else 0
         self.layers_run = 0
         self.depth = model.layout.n_layers + model.layout.n_encoder_layers
         self.clean: Logits
@@ -92,26 +98,28 @@ class BatchedCircuitRunner:
             self._runner = CircuitRunner(model, batch, constants)
             self.clean, self.corrupted = self._runner.clean, self._runner.corrupted
             return
-        self._rest, self._prefix = model.share_prefix(batch) if constants is None else (batch, None)
-        live, hooks = SourceActivations(self.view), Hooks()
-        live.record(hooks)
-        layers = self.view.layers
-        parts = [_parts(layer) for layer in layers]
-        replay = CachedModules(
-            [layer.block for layer in layers]
-            + [module for pair in parts for module in chain(*pair)]
-        )
-        with torch.no_grad(), replay.recording():
-            self.clean = model.logits(self._rest.clean, self._rest, hooks, self._prefix)
-        # Per layer, what to leave out when no head, or not the MLP, is read.
-        self.attentions, self.mlps = (
-            [replay.widest(modules) for modules in column] for column in zip(*parts, strict=True)
-        )
-        self._copied: tuple[int, PairBatch, Prefix | None] = (1, self._rest, self._prefix)
-        if constants is None:
-            reference, corrupted = AblatedRun.corrupted(model, self._rest, self._prefix)
+        if runs is not None:
+            self._rest, self._prefix = runs.batch, runs.prefix
+            live, replay, self.clean = runs.clean.run.states, runs.clean.replay, runs.clean.logits
+            reference, corrupted = runs.corrupted.run, runs.corrupted.logits
         else:
-            reference = AblatedRun.constant(constants(model, batch))
+            shares = constants is None
+            self._rest, self._prefix = model.share_prefix(batch) if shares else (batch, None)
+            live, replay, hooks = SourceActivations(self.view), replayable(self.view), Hooks()
+            live.record(hooks)
+            with torch.no_grad(), replay.recording():
+                self.clean = model.logits(self._rest.clean, self._rest, hooks, self._prefix)
+            if constants is None:
+                reference, corrupted = AblatedRun.corrupted(model, self._rest, self._prefix)
+            else:
+                reference = AblatedRun.constant(constants(model, batch))
+        # Per layer, what to leave out when no head, or not the MLP, is read.
+        parts = zip(*map(parts_of, self.view.layers), strict=True)
+        self.attentions, self.mlps = (
+            [replay.widest(modules) for modules in column] for column in parts
+        )
+        self.feeds = _feeds(self.view)
+        self._copied: tuple[int, PairBatch, Prefix | None] = (1, self._rest, self._prefix)
         self.reference, shape = reference.states, live.inputs[0].shape
         self.replaced = {
             event.at if isinstance(event, ReadsHeads) else event.module: stream.view(shape)
@@ -171,7 +179,7 @@ class BatchedCircuitRunner:
         rows = range(self.model.layout.shape[0])
         sums = [
             SettledSums(
-                SourceDifferences(live, self.reference, rows, at=answers, most=HELD_DIFFERENCES),
+                SourceDifferences(live, self.reference, rows, at=answers, most=self._held),
                 self._kept_sums,
             )
             for answers in (None, self.answers)
@@ -186,19 +194,19 @@ class BatchedCircuitRunner:
         return self._copied[1:]
 
 
-def _parts(layer: Layer) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Modules that end with what the heads write, and with what the MLP does, widest first.
+def _feeds(view: View) -> list[Sequence[int]]:
+    """Rows of the sources that each reader changes, as `Layout.feeds` has them.
 
-    An attention before a norm of its own is not left out: that norm would be fed nothing new, and
-    the heads' shares are divided by its scale as they pass.
+    Where a norm stands behind attention, a head's reader changes its layer's other heads as well:
+    what each lets through is divided by the scale of all of them together.
     """
-    heads, mlp = layer.attention, layer.mlp
-    around = [
-        module
-        for module in layer.block.modules()
-        if module not in (layer.block, mlp.hidden) and mlp.hidden in set(module.modules())
-    ]
-    return ([] if heads.post else [heads.module, heads.output]), [*around, mlp.output]
+    feeds: list[Sequence[int]] = list(view.layout.feeds)
+    for index, layer in enumerate(view.layers):
+        if layer.attention.post is not None:
+            rows, columns = view.layout.head_rows(index), view.layout.attention_columns(index)
+            heads = range(rows.start, rows.stop)
+            feeds[columns] = [heads] * (columns.stop - columns.start)
+    return feeds
 
 
 class _Run:
@@ -215,7 +223,7 @@ class _Run:
         layout, n_layers = self.view.layout, len(self.view.layers)
         lacks = layout.mask & ~keep
         read = keep.any(dim=2).any(dim=0)  # sources that some copy reads
-        alive = [not rows or bool(read[list(rows)].any()) for rows in layout.feeds]
+        alive = [not rows or bool(read[list(rows)].any()) for rows in runner.feeds]
         differs = self._differing(keep, alive)
         attentions = [any(differs[layout.attention_columns(index)]) for index in range(n_layers)]
         mlps = [differs[layout.mlp_column(index)] for index in range(n_layers)]
@@ -276,7 +284,7 @@ class _Run:
         kept = keep.any(dim=0).T.numpy()
         sources = np.zeros(kept.shape[1], dtype=bool)
         readers = [False] * len(changed)
-        for column, rows in enumerate(self.view.layout.feeds):  # in the order of computation
+        for column, rows in enumerate(self.runner.feeds):  # in the order of computation
             if alive[column] and (changed[column] or (kept[column] & sources).any()):
                 readers[column] = True
                 sources[list(rows)] = True

@@ -23,6 +23,8 @@ COPIES, COPIED_TOKENS = 32, 4096
 HELD_DIFFERENCES = 2**27
 """Numbers that a batch's runs side by side may keep of what each source changed, widened: half a GB
 in float32."""
+HELD_DIFFERENCES_LIVE = 2**24
+"""The same of one prompt pair in the explorer, where many windows each hold a pair: 64 MB."""
 AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
 PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE = 2**21, 2**28
 """Bytes of one attention pattern that two models are compared by at a time: about a CPU's cache."""

@@ -1,9 +1,7 @@
-"""What the explorer costs: in the browser, per click, and under many windows.
+"""What the explorer costs: in the browser, and per click (`explorer_load.py`: under many windows).
 
     python scripts/benchmarks/explorer.py browser   # load, filter and frames, in Chromium
     python scripts/benchmarks/explorer.py clicks    # clicks and a sweep beside plain runs
-    python scripts/benchmarks/explorer.py load --model newsroom-gpt2 --task newsroom
-                                                    # 20 windows for a minute
 
 Times of the model are CPU time of one process, two sides run in turns; those of the browser are the
 page's own clock. `browser` needs Chromium and the package `playwright`.
@@ -12,16 +10,14 @@ page's own clock. `browser` needs Chromium and the package `playwright`.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import re
-import resource
+import os
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +26,7 @@ import torch
 import tasks
 from circuits import HookedModel
 from circuits.explorer.contents import Json, checkpoint_contents, layout_contents
-from circuits.explorer.live.backends import backend_of
 from circuits.explorer.live.pair import LivePair
-from circuits.explorer.live.serve import ExplorerServer
 from circuits.explorer.page import write_page
 from circuits.graph import EdgeScores, Layout
 from circuits.intervention.patching import PatchSpec, patch
@@ -50,6 +44,7 @@ _FRAMES = """() => {
       const gaps = times.slice(1).map((time, place) => time - times[place]).sort((a, b) => a - b);
       window.frames = {
         drawn: explorer.picture().lines.length,
+        n: gaps.length,
         fps: 1000 * gaps.length / (times.at(-1) - times[0]),
         slow: gaps[Math.floor(gaps.length * 0.95)],
       };
@@ -67,19 +62,15 @@ _FILTER = """(changes) => new Promise((done) => {
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=("browser", "clicks", "load"))
+    parser.add_argument("part", choices=("browser", "clicks"))
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--task", default="ioi")
-    parser.add_argument("--windows", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.part == "browser":
         browser()
-    elif options.part == "clicks":
-        clicks(options.model, options.task)
     else:
-        asyncio.run(load(options.model, options.task, options.windows, options.seconds))
+        clicks(options.model, options.task)
 
 
 def contents_of(layout: Layout) -> Json:
@@ -120,33 +111,54 @@ def browser() -> None:
                 f"{name}: {layout.n_edges} edges, page {file.stat().st_size / 2**20:.2f} MiB, "
                 f"open and drawn in {load_ms:.0f} ms; all edges {all_edges_ms:.0f} ms, filtered by "
                 f"name {text:.0f} ms, difference {difference_ms:.0f} ms; {frames['drawn']} lines: "
-                f"{frames['fps']:.0f} frames/s, 95 % of them within {frames['slow']:.1f} ms"
+                f"{frames['fps']:.0f} frames/s, 95 % of them within {frames['slow']:.1f} ms, "
+                f"{frames['cpu_ms']:.1f} ms of CPU a frame"
             )
             page.close()
         chromium.close()
 
 
 def frames_of(page: Page) -> dict[str, float]:
-    """Frames a second while the drawing of 500 edges is dragged and zoomed by the mouse."""
+    """Frames a second while the drawing of 500 edges is dragged and zoomed by the mouse.
+
+    Wall time says what a reader sees on this machine now; CPU time of the browser's processes says
+    what a frame costs, whoever else uses the cores.
+    """
     page.evaluate(_FILTER, {"by": "size", "size": 500})
+    page.wait_for_timeout(1000)  # what is drawn behind the first picture
     box = page.locator(".stage").bounding_box()
     assert box is not None
     x, y = box["x"] + 20, box["y"] + 20
     page.mouse.move(x, y)
     page.evaluate(_FRAMES)
+    cpu = children_cpu()
     page.mouse.down()
-    until = time.monotonic() + 3
-    turn = 0
-    while time.monotonic() < until:
-        turn += 1
+    for turn in range(180):
         page.mouse.move(x + turn % 200, y + turn % 150)
     page.mouse.up()
-    for turn in range(30):
+    for turn in range(60):
         page.mouse.wheel(0, 40 if turn % 10 < 5 else -40)
     page.evaluate("() => { window.moved = true; }")
     page.wait_for_function("() => window.frames?.fps")
     rates: dict[str, float] = page.evaluate("() => window.frames")
-    return rates
+    return {**rates, "cpu_ms": 1000 * (children_cpu() - cpu) / rates["n"]}
+
+
+def children_cpu() -> float:
+    """CPU seconds that the processes below this one have taken."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            fields = stat.read_text().rpartition(")")[2].split()
+            process = int(stat.parent.name)
+            parents[process] = int(fields[1])
+            seconds[process] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def below(process: int) -> bool:
+        return process in parents and (parents[process] == os.getpid() or below(parents[process]))
+
+    return sum(taken for process, taken in seconds.items() if below(process))
 
 
 def clicks(source: str, task: str) -> None:
@@ -206,68 +218,6 @@ def in_turns(
             act()
             durations.append(time.process_time() - start)
     return statistics.median(times[0][1:]), statistics.median(times[1][1:])
-
-
-async def load(source: str, task: str, windows: int, seconds: float) -> None:
-    """Windows that type, click and sweep without pause."""
-    model = HookedModel.from_pretrained(source, device="cpu")
-    pairs = tasks.load(task).pairs(model.tokenizer, n=windows, split="test")
-    server = ExplorerServer(backend_of(model=model, pairs=pairs))
-    server.start()
-    url = re.sub(r"^http(.*)/\?", r"ws\1/live?", server.address.url)
-    until = time.monotonic() + seconds
-    memory: list[float] = []
-    watch = asyncio.create_task(watched(memory, until))
-    results = await asyncio.gather(*(window(url, index, until) for index in range(windows)))
-    await watch
-    server.stop()
-    times = sorted(duration for times, _ in results for duration in times)
-    errors = sum(n_errors for _, n_errors in results)
-    third = max(1, len(memory) // 3)
-    print(
-        f"{windows} windows, {seconds:.0f} s: {len(times)} answers, {errors} errors; a click took "
-        f"{times[len(times) // 2]:.2f} s (median), {times[int(len(times) * 0.95)]:.2f} s (95 %); "
-        f"memory {statistics.median(memory[third : 2 * third]):.0f} MiB in the second third, "
-        f"{statistics.median(memory[2 * third :]):.0f} in the last, peak "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f}"
-    )
-
-
-async def window(url: str, place: int, until: float) -> tuple[list[float], int]:
-    """One window: how long its clicks took, and how many requests ended in an error."""
-    from websockets.asyncio.client import connect
-
-    times, errors, number = [], 0, 0
-
-    async with connect(url, max_size=None) as socket:
-
-        async def ask(**request: object) -> bool:
-            nonlocal number
-            number += 1
-            await socket.send(json.dumps({"id": number, **request}))
-            while True:
-                answer = json.loads(await socket.recv())
-                if answer["id"] == number and answer["what"] != "step":
-                    return bool(answer["what"] == "done")
-
-        errors += not await ask(do="task_prompts", index=place)
-        while time.monotonic() < until:
-            for request in (
-                {"do": "edge", "edge": "m0->logits", "direction": "noise"},
-                {"do": "site", "site": "resid_pre", "direction": "denoise", "layer": 1},
-            ):
-                start = time.monotonic()
-                errors += not await ask(**request)
-                times.append(time.monotonic() - start)
-    return times, errors
-
-
-async def watched(memory: list[float], until: float) -> None:
-    """The resident memory, every second."""
-    while time.monotonic() < until:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        memory.append(pages * resource.getpagesize() / 2**20)
-        await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

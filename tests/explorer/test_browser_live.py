@@ -93,6 +93,50 @@ def test_what_comes_too_late_is_not_shown_as_an_answer_to_something_else(opened)
     assert found == {"running": True, "cells": 0, "stop": True, "text": "Running …"}
 
 
+def test_what_is_said_of_f_is_of_the_circuit_that_is_shown(opened):
+    """The size is moved while another circuit is measured: what comes of that one is not told."""
+    score(opened.page)
+    opened.page.wait_for_function("() => explorer.session.found?.task")
+    said = opened.run(
+        """async () => {
+      const {session, store} = explorer;
+      const real = session.ask;
+      const asked = [];
+      session.ask = (request, step) => {
+        const one = {request, step};
+        one.answer = new Promise((resolve) => { one.done = resolve; });
+        asked.push(one);
+        return {id: 10 ** 6 + asked.length, answer: one.answer};
+      };
+      const f = () => document.querySelector("output.f").textContent;
+      const said = {};
+      store.set({by: "size", size: 7});
+      session.measure();
+      asked[0].step({done: 2, of: 6});
+      said.running = f();
+      store.set({by: "size", size: 30});
+      said.moved = f();
+      asked[0].step({done: 4, of: 6});
+      said.late = f();
+      asked[0].done({size: 7, task: {f: 0.125, low: 0, high: 1, n: 6, metric: "m"}});
+      await asked[0].answer;
+      await null;
+      said.done = f();
+      session.measure();
+      asked[1].done({size: 30, task: {f: 0.5, low: 0.25, high: 0.75, n: 6, metric: "m"}});
+      await asked[1].answer;
+      await null;
+      said.mine = f();
+      session.ask = real;
+      return {...said, sizes: asked.map((one) => one.request.edges.length)};
+    }"""
+    )
+    assert said["running"] == "f on 6 pairs: 2 of 6 done"
+    assert said["moved"] == said["late"] == said["done"] == "f was not measured here"
+    assert said["mine"] == "f = 0.5 [0.25, 0.75] (measured now in llama, n = 6)"
+    assert 0 < said["sizes"][0] < said["sizes"][1]
+
+
 def settle(server):
     """Wait until the worker has nothing left to do."""
     for _ in range(1000):

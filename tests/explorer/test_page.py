@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -231,6 +232,52 @@ def test_what_is_saved_is_read_back(opened, watched, address, tmp_path):
     state.write_text(json.dumps(other))
     page.locator("input[type=file]").set_input_files(state)
     page.get_by_text("model of other sizes").wait_for()
+
+
+def test_a_state_of_a_checkpoint_that_is_not_here_says_what_is_shown(opened, tmp_path):
+    """It comes from another run of the same model: what is shown is named, and nothing compared."""
+    page = opened.page
+    names = opened.run("() => explorer.contents.checkpoints.map((one) => one.name)")
+    set_state(opened, by="size", size=20, checkpoint=0, other=1)
+    with page.expect_download() as found:
+        page.get_by_role("button", name="State", exact=True).click()
+    path = tmp_path / "state.json"
+    found.value.save_as(path)
+    state = json.loads(path.read_text())
+    assert (state["checkpoint"], state["other"]) == (names[0], names[1])
+
+    def reopened(**changes):
+        path.write_text(json.dumps({**state, **changes}))
+        set_state(opened, size=3, checkpoint=1, other=None)
+        page.locator("input[type=file]").set_input_files(path)
+        page.wait_for_function("() => explorer.store.state.size === 20")
+        chosen = opened.run("() => [explorer.store.state.checkpoint, explorer.store.state.other]")
+        return chosen, page.locator(".said").inner_text()
+
+    assert reopened() == ([0, 1], "Opened state.json")
+    last = len(names) - 1
+    assert reopened(checkpoint="step 9", other="step 8") == (
+        [last, None],
+        f"Opened state.json; this run has no checkpoint step 9, so {names[last]} is shown",
+    )
+    assert len(shown(opened)) > 2
+
+
+def test_a_table_row_counts_whole_and_rounds_figures(opened):
+    row = opened.run(
+        """() => import("circuits-explorer/exports.js").then(({tableRow}) => {
+      const checkpoint = {...explorer.view().checkpoint, name: 'a "b", c'};
+      const edges = new Uint32Array(32491);
+      const view = {...explorer.view(), checkpoint, circuit: edges, whole: edges};
+      const f = {f: -0.0123456, low: -0.98765, high: 1 / 3, metric: "kl"};
+      return tableRow(explorer.contents, explorer.store.state, view, {measured: () => f});
+    })"""
+    )
+    head, values, _ = row.split("\n")
+    found = dict(zip(head.split(","), next(csv.reader([values])), strict=True))
+    assert found["edges"] == found["measured_at"] == "32491"
+    assert found["checkpoint"] == 'a "b", c'
+    assert (found["f"], found["low"], found["high"]) == ("-0.0123", "-0.988", "0.333")
 
 
 def test_an_article_is_text_and_the_page_fits_a_phone_in_the_dark(watched, address):

@@ -76,6 +76,22 @@ def test_circuits_near_a_settled_one_equal_the_executor(name, hooked, random_pai
         alone = BatchedCircuitRunner(model, batch)
 
 
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "olmo2"])
+@pytest.mark.exhaustive_but("gemma2")
+def test_heads_before_a_norm_of_their_own_change_with_those_that_nothing_reads(
+    name, hooked, random_pairs
+):
+    """They share its scale. One circuit alone: in several, most heads are read somewhere."""
+    model = hooked(name)
+    batch = next(random_pairs(n=2).batches(2))
+    stacked = BatchedCircuitRunner(model, batch)
+    for seed in range(4):
+        keep = random_masks(model.layout, [0.3], seed)
+        reference = expected(model, batch, keep)
+        assert float((reference - stacked.clean).abs().max()) > 1e-2
+        close(stacked.logits(keep), reference)
+
+
 def test_without_room_sums_are_made_anew(hooked, random_pairs, monkeypatch):
     model = hooked("llama")
     batch = next(random_pairs(n=2).batches(2))

@@ -96,14 +96,18 @@ export class Answers {
   /** Tables of the likeliest tokens side by side. pair: whose right and wrong tokens are marked. */
   tops(tables, pair = this.session.pair) {
     const ids = (sets) => new Set((sets ?? []).flat().map((one) => one.id));
-    const [right, wrong] = [ids(pair?.right), ids(pair?.wrong)];
+    const marks = [
+      ["right", ids(pair?.right)],
+      ["wrong", ids(pair?.wrong)],
+    ];
+    const markOf = (one) => marks.find(([, held]) => held.has(one.id))?.[0] ?? null;
     return el(
       "div",
       { class: "tops" },
       tables.map(([title, tops]) =>
         el(
           "table",
-          {},
+          { "aria-label": title },
           el("thead", {}, el("tr", {}, el("th", { scope: "col" }, title), el("th", { scope: "col" }, "%"), tops[0]?.change === null ? null : el("th", { scope: "col" }, "logit"))),
           el(
             "tbody",
@@ -111,8 +115,8 @@ export class Answers {
             tops.map((one) =>
               el(
                 "tr",
-                { class: right.has(one.id) ? "right" : wrong.has(one.id) ? "wrong" : null },
-                el("th", { scope: "row" }, shown(one)),
+                { class: markOf(one) },
+                el("th", { scope: "row" }, shown(one), markOf(one) && el("small", {}, markOf(one))),
                 el("td", {}, figure(100 * one.probability)),
                 one.change === null ? null : el("td", {}, signed(one.change)),
               ),

@@ -34,7 +34,7 @@ export class Controls {
       min: 0,
       oninput: () => store.set({ checkpoint: Number(this.steps.value) }, "checkpoint"),
     });
-    this.stepName = el("output", {});
+    this.stepName = el("span", { class: "value" }); // the slider says the same to a screen reader
     this.other = el("select", {
       onchange: () => {
         const other = this.other.value === "" ? null : Number(this.other.value);
@@ -59,7 +59,7 @@ export class Controls {
       max: 1000,
       oninput: () => store.set({ threshold: this.scoreAt(Number(this.threshold.value)) }, "threshold"),
     });
-    this.thresholdSaid = el("output", {});
+    this.thresholdSaid = el("span", { class: "value" });
     this.text = el("input", {
       type: "search",
       placeholder: "a3.h1, m2, logits …",
@@ -104,8 +104,8 @@ export class Controls {
     this.sizeField = labelled("Edges", this.size, this.number);
     this.thresholdField = labelled("Least |score|", this.threshold, this.thresholdSaid);
     this.place = el(
-      "div",
-      { class: "controls" },
+      "section",
+      { class: "controls", "aria-label": "What is shown" },
       this.stepField,
       labelled("Circuit", this.by),
       this.sizeField,
@@ -180,6 +180,7 @@ export class Controls {
     const largest = checkpoint?.largest || 1;
     this.threshold.value = Math.round(1000 * (state.threshold / largest) ** (1 / 3));
     this.thresholdSaid.textContent = figure(state.threshold);
+    this.threshold.setAttribute("aria-valuetext", `|score| at least ${figure(state.threshold)}`);
     if (document.activeElement !== this.text) this.text.value = state.text;
     this.layers.forEach((field, end) => {
       if (document.activeElement !== field) field.value = state.layers[end];

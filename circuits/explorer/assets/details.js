@@ -16,7 +16,7 @@ export class Details {
     this.facts = el("div", {});
     this.place = el(
       "section",
-      { class: "details", "aria-label": "What is chosen", "aria-live": "polite" },
+      { class: "details", "aria-label": "What is chosen" },
       el("h3", {}, "Chosen"),
       this.body,
     );

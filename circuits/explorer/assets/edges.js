@@ -24,7 +24,7 @@ export class EdgeList {
       el(
         "div",
         { class: "scroll" },
-        el("table", {}, el("thead", {}, el("tr", {}, head)), this.body),
+        el("table", { "aria-label": "Edges" }, el("thead", {}, el("tr", {}, head)), this.body),
       ),
       this.more,
     );

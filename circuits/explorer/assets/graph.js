@@ -55,58 +55,29 @@ export class Graph {
     this.tip.style.top = `${Math.max(4, Math.min(y + 14, room.height - mine.height - 6))}px`;
   }
 
-  /** Replace what is drawn. said: data of a node or edge -> text beside the pointer. */
+  /** Draw something else; what stays as it was is left alone, for making elements is dear. said:
+   * data of a node or edge -> text beside the pointer. */
   draw(picture, said) {
     this.said = said;
     const { cy } = this;
     const first = cy.elements().empty();
-    const elements = [];
-    const groups = new Set(picture.nodes.map((node) => node.group).filter(Boolean));
-    groups.forEach((name) => {
-      elements.push({ group: "nodes", data: { id: `group ${name}`, label: name, group: true } });
-    });
-    for (const node of picture.nodes) {
-      elements.push({
-        group: "nodes",
-        data: {
-          id: node.name,
-          ...node,
-          shape: node.cross ? "diamond" : (SHAPES[node.kind] ?? "round-rectangle"),
-          wide: node.kind === "head" || node.kind === "mlp" ? 34 : 62,
-          label: node.noted ? `${node.label} ✎` : node.label,
-          parent: node.group ? `group ${node.group}` : undefined,
-        },
-        position: { ...node.place },
-      });
-    }
-    picture.floors.forEach(({ text, x, y }) => {
-      elements.push({
-        group: "nodes",
-        data: { id: text, floor: true, label: text },
-        position: { x, y },
-        selectable: false,
-      });
-    });
-    const where = new Map(picture.nodes.map((node) => [node.name, node.place]));
-    for (const line of picture.lines) {
-      const [from, to] = [where.get(line.source), where.get(line.target)];
-      const bent = line.points.map((point) => besideLine(from, to, point));
-      elements.push({
-        group: "edges",
-        data: {
-          ...line,
-          arrow: ARROWS[line.port] ?? "vee",
-          colour: colourOf(line),
-          broken: brokenLine(line),
-          weights: bent.map((one) => one.weight),
-          distances: bent.map((one) => one.distance),
-        },
-      });
-    }
+    const elements = elementsOf(picture);
+    const groups = JSON.stringify(picture.nodes.map((node) => [node.name, node.group]).filter(([, group]) => group));
+    const drawn = new Map(elements.map((one) => [one.data.id, JSON.stringify(one.data)]));
     cy.batch(() => {
-      cy.elements().remove();
-      cy.add(elements);
+      if (first || groups !== this.groups) { // a group that goes would take its nodes along
+        cy.elements().remove();
+        cy.add(elements);
+        return;
+      }
+      cy.elements().filter((one) => !drawn.has(one.id())).remove();
+      cy.add(elements.filter((one) => !this.drawn.has(one.data.id)));
+      elements
+        .filter((one) => this.drawn.has(one.data.id) && this.drawn.get(one.data.id) !== drawn.get(one.data.id))
+        .forEach((one) => cy.getElementById(one.data.id).data(one.data));
     });
+    this.drawn = drawn;
+    this.groups = groups;
     if (first) this.fit();
   }
 
@@ -209,6 +180,7 @@ export class Graph {
           "edge-distances": "node-position",
           "control-point-weights": (edge) => edge.data("weights"),
           "control-point-distances": (edge) => edge.data("distances"),
+          "z-index": "data(height)", // the strongest on top
           width: "data(width)",
           opacity: "data(opacity)",
           "line-color": (edge) => colour[edge.data("colour")],
@@ -231,6 +203,55 @@ export class Graph {
       },
     ]);
   }
+}
+
+/** What is drawn, as Cytoscape takes it. */
+function elementsOf(picture) {
+  const groups = new Set(picture.nodes.map((node) => node.group).filter(Boolean));
+  const elements = [...groups].map((name) => ({
+    group: "nodes",
+    data: { id: `group ${name}`, label: name, group: true },
+  }));
+  for (const node of picture.nodes) {
+    elements.push({
+      group: "nodes",
+      data: {
+        id: node.name,
+        ...node,
+        shape: node.cross ? "diamond" : (SHAPES[node.kind] ?? "round-rectangle"),
+        wide: node.kind === "head" || node.kind === "mlp" ? 34 : 62,
+        label: node.noted ? `${node.label} ✎` : node.label,
+        parent: node.group ? `group ${node.group}` : undefined,
+      },
+      position: { ...node.place },
+    });
+  }
+  picture.floors.forEach(({ text, x, y }) => {
+    elements.push({
+      group: "nodes",
+      data: { id: text, floor: true, label: text },
+      position: { x, y },
+      selectable: false,
+    });
+  });
+  const where = new Map(picture.nodes.map((node) => [node.name, node.place]));
+  for (const line of picture.lines) {
+    const [from, to] = [where.get(line.source), where.get(line.target)];
+    const bent = line.points.map((point) => besideLine(from, to, point));
+    elements.push({
+      group: "edges",
+      data: {
+        ...line,
+        height: Math.round(1000 * line.width),
+        arrow: ARROWS[line.port] ?? "vee",
+        colour: colourOf(line),
+        broken: brokenLine(line),
+        weights: bent.map((one) => one.weight),
+        distances: bent.map((one) => one.distance),
+      },
+    });
+  }
+  return elements;
 }
 
 /** What stands beside the pointer. */

@@ -28,7 +28,8 @@ export class Heat {
       el("option", { value: "noise" }, "corrupted into clean"),
     );
     this.start = button("Patch all", () => this.sweep());
-    this.stop = button("Cancel", () => this.running && session.link.cancel(this.running), { hidden: true });
+    const stop = () => this.running && session.link.cancel(this.running);
+    this.stop = button("Cancel", stop, { hidden: true, "aria-label": "Cancel patching" });
     this.grid = el("div", { class: "scroll" });
     this.said = el("div", { "aria-live": "polite" });
     this.place = el(
@@ -90,7 +91,8 @@ export class Heat {
       .map((row, layer) => el("tr", {}, el("th", { scope: "row" }, String(layer)), row.map((cell) => el("td", {}, cell))))
       .reverse();
     const head = Array.from({ length: width }, (_, place) => el("th", { scope: "col" }, label(place)));
-    const table = el("table", { class: "heat" }, el("thead", {}, el("tr", {}, el("th", {}, "layer"), head)), el("tbody", {}, rows));
+    const name = `Layers by ${heads ? "heads" : "positions"}: the share of the gap that each place moves`;
+    const table = el("table", { class: "heat", "aria-label": name }, el("thead", {}, el("tr", {}, el("th", {}, "layer"), head)), el("tbody", {}, rows));
     table.addEventListener("keydown", (event) => this.walk(event));
     this.grid.replaceChildren(table);
   }
@@ -132,8 +134,8 @@ export class Heat {
       layer,
       [this.by === "head" ? "unit" : "position"]: place,
     };
-    this.cells.flat().forEach((cell) => cell.removeAttribute("aria-selected"));
-    this.cells[layer][place].setAttribute("aria-selected", "true");
+    this.cells.flat().forEach((cell) => cell.removeAttribute("aria-current"));
+    this.cells[layer][place].setAttribute("aria-current", "true");
     const { cells } = this;
     await session.answers.tried(this.said, async () => {
       const found = await session.ask(request).answer;

@@ -246,7 +246,11 @@ class Session {
       "p",
       { class: "buttons" },
       button("Score the edges of this pair", () => this.score("pair")),
-      task ? button(`… of ${task.n} pairs of ${task.name}`, () => this.score("task")) : null,
+      task
+        ? button(`… of ${task.n} pairs of ${task.name}`, () => this.score("task"), {
+            "aria-label": `Score the edges of ${task.n} pairs of ${task.name}`,
+          })
+        : null,
     );
   }
 
@@ -256,7 +260,8 @@ class Session {
     const { id, answer } = this.ask({ do: "score", of }, ({ done }) => {
       bar.value = done;
     });
-    this.scoring.replaceChildren(bar, button("Cancel", () => this.link.cancel(id)));
+    const stop = button("Cancel", () => this.link.cancel(id), { "aria-label": "Cancel scoring" });
+    this.scoring.replaceChildren(bar, stop);
     try {
       const { checkpoint } = await answer;
       const taken = new Set(this.contents.checkpoints.map((one) => one.name));
@@ -266,6 +271,7 @@ class Session {
       const index = this.contents.add({ ...checkpoint, added: true });
       this.empty.hidden = true;
       this.scoring.replaceChildren(el("p", {}, `Scored: ${checkpoint.name}`));
+      this.act.announce(`Scored: ${checkpoint.name}. Its strongest edges are drawn.`);
       this.logged({ do: "score", of });
       const size = Math.min(50, this.contents.nEdges);
       this.store.set({ checkpoint: index, by: "size", size });

@@ -1,9 +1,9 @@
 // The explorer: puts the parts together, from data in the page or from a local server.
 
-import { Contents } from "./contents.js";
+import { Contents, inWords } from "./contents.js";
 import { Controls, measuredF } from "./controls.js";
 import { Details } from "./details.js";
-import { button, count, el } from "./dom.js";
+import { button, count, el, figure } from "./dom.js";
 import { drawing } from "./drawing.js";
 import { EdgeList } from "./edges.js";
 import { exportsOf } from "./exports.js";
@@ -137,8 +137,9 @@ export function start(root, raw, live = null, given = null) {
   const missing = raw.missing?.length
     ? el("details", { class: "missing" }, el("summary", {}, `Notes on what is here (${raw.missing.length})`), el("ul", {}, raw.missing.map((line) => el("li", {}, line))))
     : null;
+  if (raw.title) document.title = raw.title;
   root.replaceChildren(
-    ...(raw.title ? [el("header", { class: "top" }, el("h2", {}, raw.title), el("p", {}, raw.subtitle ?? ""))] : []),
+    ...(raw.title ? [el("header", { class: "top" }, el("h1", {}, raw.title), el("p", {}, raw.subtitle ?? ""))] : []),
     el("div", { class: "columns" }, controls.place, el("div", { class: "middle" }, stage, legend()), el("div", { class: "beside" }, details.place, list.place)),
     said,
     ...(session ? [session.place] : []),
@@ -165,7 +166,9 @@ export function start(root, raw, live = null, given = null) {
     controls.show(state, view.whole.length, faithfulness(state));
     list.show(view, state.selected, picture.left);
     details.show(state, view);
-    if (state.selected && state.selected !== was.selected) announce(`Chosen: ${state.selected.name}`);
+    if (state.selected && state.selected !== was.selected) {
+      announce(`Chosen: ${chosenInWords(contents, state.selected, view)}`);
+    }
   });
   session?.listen(() => {
     controls.show(store.state, view.whole.length, faithfulness(store.state));
@@ -175,6 +178,17 @@ export function start(root, raw, live = null, given = null) {
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => graph.restyle());
   new ResizeObserver(() => graph.cy.resize()).observe(canvas);
   return { contents, store, graph, view: () => view, picture: () => picture, session };
+}
+
+/** What is chosen, as it is said to a reader who does not see the drawing. */
+function chosenInWords(contents, { kind, name }, view) {
+  const edge = kind === "edge" ? contents.edgeNamed(name) : -1;
+  if (edge >= 0) {
+    const checkpoint = view.of(edge);
+    return `${name.replace("->", " to ")}, score ${figure(checkpoint.scores[edge])}, rank ${count(checkpoint.ranks[edge])}`;
+  }
+  const node = contents.nodes.get(name);
+  return node ? `${name}, ${inWords(node)}` : name;
 }
 
 /** Whether what is drawn depends on what changed: all but what is chosen. */

@@ -21,7 +21,7 @@ export class Prompts {
       });
       return el("div", { class: "field" }, el("label", { for: field.id }, text), field);
     });
-    this.aligned = el("div", { "aria-live": "polite" });
+    this.aligned = el("div", {});
     this.result = el("div", { "aria-live": "polite" });
     this.index = -1;
     const { task } = session.given;
@@ -95,10 +95,11 @@ export class Prompts {
       const [a, b] = [clean[place], corrupted[place]];
       const same = a && b && a.id === b.id;
       return el(
-        "span",
+        "li",
         { class: same ? null : "differs" },
         el("small", {}, String(place)),
         el("span", {}, shown(a)),
+        same ? null : el("span", { class: "unseen" }, " in the corrupted prompt "),
         same ? null : el("span", {}, shown(b)),
       );
     });
@@ -106,7 +107,8 @@ export class Prompts {
       clean.length === corrupted.length
         ? `${clean.length} tokens each; positions that differ are marked.`
         : `${clean.length} tokens and ${corrupted.length} tokens: they do not lie side by side.`;
-    this.aligned.replaceChildren(el("div", { class: "aligned" }, cells), el("p", { class: "hint" }, said));
+    const list = el("ul", { class: "aligned", "aria-label": "Tokens of both prompts" }, cells);
+    this.aligned.replaceChildren(list, el("p", { class: "hint", role: "status" }, said));
   }
 
   show(found) {

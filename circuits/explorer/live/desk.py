@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from circuits.errors import CircuitsError
 from circuits.explorer.contents import Json, checkpoint_contents
@@ -19,7 +21,7 @@ from circuits.explorer.live.typed import SOURCE, Typed, texts_of, tokens_of, typ
 from circuits.explorer.page import page
 from circuits.models import HookedModel
 from circuits.options.patching import PatchSpec
-from tasks.pairs import PairSet
+from tasks.pairs import PairSet, PromptPair
 
 _MESSAGE_S = 0.08
 """Between two messages of a sweep, at least."""
@@ -31,6 +33,8 @@ class Backend:
 
     contents: what the page is given. worker: its queue. model: None where there is none. task: its
     task's pairs, if there are some. load: how the model is loaded in Python, for scripts.
+
+    Windows that look at the same prompts share their runs, for as long as one of them does.
     """
 
     contents: Json
@@ -38,6 +42,32 @@ class Backend:
     model: HookedModel | None = None
     task: TaskRuns | None = None
     load: str = ""
+    _open: WeakValueDictionary[tuple[PromptPair, str], LivePair] = field(
+        default_factory=WeakValueDictionary
+    )
+
+    @property
+    def loaded(self) -> HookedModel:
+        """The model.
+
+        Raises:
+            CircuitsError: where there is none.
+        """
+        if self.model is None:
+            raise CircuitsError("there is no model here; give one with --model")
+        return self.model
+
+    def live_pair(self, pairs: PairSet) -> LivePair:
+        """The runs of a set of one pair; the worker alone may ask.
+
+        Raises:
+            CircuitsError: where there is no model, or the pair does not fit it.
+        """
+        key = pairs[0], pairs.metric
+        pair = self._open.get(key)
+        if pair is None:
+            pair = self._open[key] = LivePair(self.loaded, pairs)
+        return pair
 
     def about(self) -> Json:
         """What the page is given, and what it can ask for."""
@@ -81,16 +111,19 @@ class Desk:
                 self.told(request.of, "cancelled", {})
             return
         steps, urgency = self._steps(request)
-        self._jobs[request.id] = self._give(steps, urgency, self._teller(request.id))
+        job = self._jobs[request.id] = Job(self, urgency, steps, self._teller(request.id))
+        try:
+            self.backend.worker.give(job)
+        except CircuitsError:
+            del self._jobs[request.id]
+            raise
         if isinstance(request, messages.Prompts | messages.TaskPrompts):
-            self._give(self._prepare(), WORK, lambda _, __: None)
+            with suppress(CircuitsError):  # where much is waiting, clicks make what they need
+                self.backend.worker.give(Job(self, WORK, self._prepare(), lambda _, __: None))
 
     def leave(self) -> None:
         """The window is closed: stop its work."""
         self.backend.worker.leave(self)
-
-    def _give(self, steps: Steps, urgency: int, tell: Told) -> Job:
-        return self.backend.worker.give(Job(self, urgency, steps, tell))
 
     def _teller(self, number: int) -> Told:
         def told(what: str, content: Json) -> None:
@@ -125,19 +158,13 @@ class Desk:
         raise AssertionError(request)
 
     @property
-    def _model(self) -> HookedModel:
-        if self.backend.model is None:
-            raise CircuitsError("there is no model here; give one with --model")
-        return self.backend.model
-
-    @property
     def _ready(self) -> LivePair:
         if self.pair is None:
             raise CircuitsError("type a clean and a corrupted prompt first, and run them")
         return self.pair
 
     def _prompts(self, typed: Typed) -> Steps:
-        model = self._model
+        model = self.backend.loaded
         yield {
             name: [asdict(token) for token in texts_of(model, tokens_of(model, text))]
             for name, text in (("clean", typed.clean), ("corrupted", typed.corrupted))
@@ -156,7 +183,7 @@ class Desk:
 
     def _took(self, pairs: PairSet) -> Json:
         """The pair is this window's from here on; what both runs say."""
-        model, pair = self._model, LivePair(self._model, pairs)
+        model, pair = self.backend.loaded, self.backend.live_pair(pairs)
         top_tokens = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
         self.pair = pair
         (prompt_pair,) = pairs.pairs
@@ -189,6 +216,8 @@ class Desk:
         pair = self.pair
         if pair is not None:
             for _ in pair.prepare():
+                if pair is not self.pair:  # the window has taken another one
+                    break
                 yield {}
         return {}
 
@@ -239,7 +268,7 @@ class Desk:
         return grid()
 
     def _circuit(self, edges: list[int]) -> Steps:
-        circuit = circuit_of(self._model, edges)
+        circuit = circuit_of(self.backend.loaded, edges)
         answer: Json = {"size": len(circuit)}
         yield {}
         if self.pair is not None:
@@ -258,7 +287,7 @@ class Desk:
         return answer
 
     def _score(self, request: messages.Score) -> Steps:
-        model = self._model
+        model = self.backend.loaded
         if request.of == "pair":
             pair = self._ready
             name, inputs = "typed pair", (pair.pairs, [pair.batch], pair.judge)

@@ -120,6 +120,7 @@ class Worker:
                     self._jobs.remove(job)
                 else:
                     job.turn = next(self._turns)
+            del job  # or a window that is closed would be held until the next one asks
 
     def _step(self, job: Job) -> bool:
         """Do one step of a job; whether it is over."""

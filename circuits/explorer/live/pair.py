@@ -1,6 +1,7 @@
 """What a model answers about one prompt pair: exact, and without running again what it has run.
 
-Both runs of the pair are kept, so a click costs the layers behind what was clicked. Directions are
+Both runs of the pair are kept, so a click costs the layers behind what was clicked. They are made
+twice: whole, for places, and without what the prompts share, for edges. Directions are
 those of `circuits.patch`: "noise" puts the corrupted value into the clean run, "denoise" the clean
 value into the corrupted run. recovery = (value - corrupted) / (clean - corrupted), as there.
 """
@@ -23,18 +24,22 @@ from circuits.graph.node import Node
 from circuits.intervention.batched_runner import BatchedCircuitRunner
 from circuits.intervention.patching.grid import SweepGrid
 from circuits.intervention.patching.paired_runs import PairedRuns, Side
-from circuits.intervention.patching.sites import SITES, site_named
+from circuits.intervention.patching.sites import site_named
 from circuits.intervention.patching.sweep import BatchSweep
+from circuits.intervention.recorded_runs import RecordedRuns
 from circuits.metrics import Logits, Metric, metric_for
 from circuits.models import HookedModel
-from circuits.options.choices import Direction
+from circuits.options.choices import Direction, SiteName
 from circuits.options.patching import PatchSpec
+from circuits.runtime.limits import HELD_DIFFERENCES_LIVE
 from tasks.pairs import PairBatch, PairSet
 
 TOP = 10
 _TOKENS = {"cpu": 512}  # in one pass of a sweep, as `circuits.patch` has them
 _TOKENS_ELSEWHERE = 8192
-_WHOLE_VECTORS = ("resid_pre", "attn_out", "mlp_out", "z")
+_RECORDED: tuple[SiteName, ...] = (
+    "resid_pre", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,28 +102,49 @@ class LivePair:
     @cached_property
     def runs(self) -> PairedRuns:
         """Clean and corrupted run, for patches of sites."""
-        return PairedRuns(self.model, self.batch)
+        return PairedRuns(self.model, self.batch, _RECORDED if self._has_places else ())
+
+    @property
+    def _has_places(self) -> bool:
+        return self.model.layout.n_encoder_layers == 0
+
+    @cached_property
+    def _recorded_runs(self) -> RecordedRuns | None:
+        """Both runs, for circuits; None where each circuit is run by itself."""
+        return RecordedRuns.of(self.model, self.batch) if self.model.view.sequential else None
 
     @cached_property
     def clean_runner(self) -> BatchedCircuitRunner:
         """Runs the clean prompt with edges corrupted."""
-        return BatchedCircuitRunner(self.model, self.batch)
+        return BatchedCircuitRunner(
+            self.model,
+            self.batch,
+            alike=False,
+            held=HELD_DIFFERENCES_LIVE,
+            runs=self._recorded_runs,
+        )
 
     @cached_property
     def corrupted_runner(self) -> BatchedCircuitRunner:
-        """Runs the corrupted prompt with edges restored."""
+        """Runs the corrupted prompt with edges restored, one at a time: a sum of one source."""
         batch = swapped(self.pairs).batch([0]).to(self.model.device)
-        return BatchedCircuitRunner(self.model, batch)
+        runs = self._recorded_runs and self._recorded_runs.swapped()
+        return BatchedCircuitRunner(self.model, batch, alike=False, held=0, runs=runs)
 
     @property
     def clean(self) -> Float[Tensor, "read vocab"]:
         """Logits of the clean run."""
-        return self.runs.logits("clean")
+        return self._logits("clean")
 
     @property
     def corrupted(self) -> Float[Tensor, "read vocab"]:
         """Logits of the corrupted run."""
-        return self.runs.logits("corrupted")
+        return self._logits("corrupted")
+
+    def _logits(self, side: Side) -> Float[Tensor, "read vocab"]:
+        if self._has_places:
+            self.runs.base(side)  # the run that patches go on from has these logits too
+        return self.runs.logits(side)
 
     @cached_property
     def ends(self) -> tuple[float, float]:
@@ -129,18 +155,12 @@ class LivePair:
         """Make what clicks start from, a run at a time."""
         sides: tuple[Side, Side] = ("clean", "corrupted")
         for side in sides:
-            self.runs.base(side)
+            self._logits(side)
             yield
         _ = self.clean_runner
         yield
         _ = self.corrupted_runner
         yield
-        if not self.model.layout.n_encoder_layers:
-            layers = range(len(self.model.view.layers))
-            for name in _WHOLE_VECTORS:
-                for side in sides:
-                    self.runs.donor(SITES[name], side, layers)
-                    yield
 
     def value(self, logits: Float[Tensor, "read vocab"]) -> float:
         """The metric of a run."""

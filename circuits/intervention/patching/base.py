@@ -43,13 +43,18 @@ class ResumableRun:
     """
 
     def __init__(
-        self, model: HookedModel, batch: PairBatch, tokens: Int[Tensor, "batch pos"]
+        self,
+        model: HookedModel,
+        batch: PairBatch,
+        tokens: Int[Tensor, "batch pos"],
+        hooks: Hooks | None = None,
     ) -> None:
+        """hooks: what else is recorded in this run."""
         self.model, self.batch, self.tokens = model, batch, tokens
         self._streams: list[Float[Tensor, "batch pos d_model"]] = []  # before each block, and last
         self._returns: list[int | None] = []  # how many things each block returns; None: a tensor
         blocks = [layer.block for layer in model.view.layers]
-        hooks = Hooks()
+        hooks = Hooks() if hooks is None else hooks
         for block in blocks:
             hooks.before(block, self._streams.append)
         hooks.after(blocks[-1], self._streams.append)

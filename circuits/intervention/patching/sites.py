@@ -92,16 +92,21 @@ class Site:
         layers: Sequence[int],
     ) -> dict[int, Value]:
         """The site's value in a run on `tokens`, by layer."""
-        by_layer: dict[int, Value] = {}
         hooks = Hooks()
+        by_layer = self.watch(hooks, model.view, len(tokens), layers)
+        model.logits(tokens, batch, hooks)
+        return by_layer
+
+    def watch(self, hooks: Hooks, view: View, rows: int, layers: Sequence[int]) -> dict[int, Value]:
+        """What fills, by layer, in a run of `rows` prompts that `hooks` are in place for."""
+        by_layer: dict[int, Value] = {}
 
         def keep(layer: int, point: HookPoint, x: Tensor) -> None:
-            by_layer[layer] = point.read(x, len(tokens)).clone()
+            by_layer[layer] = point.read(x, rows).clone()
 
         for layer in layers:
-            point = self.hook_point(model.view.layers[layer])
+            point = self.hook_point(view.layers[layer])
             point.hook(hooks, partial(keep, layer, point))
-        model.logits(tokens, batch, hooks)
         return by_layer
 
     def attach(self, hooks: Hooks, layer: Layer, mask: PatchMask, donor: Value) -> None:
