@@ -7,6 +7,7 @@ import { brokenLine, colourOf, palette } from "./drawing.js";
 import { besideLine } from "./placement.js";
 
 const ARROWS = { q: "triangle", k: "square", v: "circle" };
+const STILL = 1000; // ms; Cytoscape keeps no picture of what changed in the last 250
 const SHAPES = { head: "ellipse", mlp: "round-rectangle", logits: "round-rectangle" };
 
 export class Graph {
@@ -22,7 +23,8 @@ export class Graph {
       boxSelectionEnabled: false,
       autoungrabify: true,
       textureOnViewport: true,
-      pixelRatio: Math.min(2, window.devicePixelRatio || 1),
+      // Above 1: at 1 Cytoscape makes the texture of a drag twice as fine as the screen, anew.
+      pixelRatio: Math.min(2, Math.max(1.001, window.devicePixelRatio || 1)),
       layout: { name: "preset" },
     });
     this.restyle();
@@ -42,6 +44,7 @@ export class Graph {
       tip.hidden = true;
     };
     this.cy.on("pan zoom", away);
+    this.cy.on("render", () => this.rest());
     tip.parentElement.addEventListener("pointerleave", away);
   }
 
@@ -81,24 +84,39 @@ export class Graph {
     if (first) this.fit();
   }
 
-  /** Mark what is chosen, and what it is joined to. */
+  /** Mark what is chosen, and what it is joined to. Classes are set only where they change: to
+   * Cytoscape, one that is taken away where there was none is a change too, and costs as much. */
   mark(selected) {
     const { cy } = this;
+    const marks = this.marksOf(selected);
     cy.batch(() => {
-      cy.elements().removeClass("chosen joined apart");
-      if (!selected) return;
-      const chosen =
-        selected.kind === "node"
-          ? cy.nodes().filter((one) => one.data("name") === selected.name)
-          : cy.edges().filter((one) => one.data("name") === selected.name);
-      if (chosen.empty()) return;
-      const joined =
-        selected.kind === "node" ? chosen.connectedEdges() : chosen.connectedNodes();
-      const near = joined.union(selected.kind === "node" ? joined.connectedNodes() : joined);
-      cy.elements("edge").difference(near).difference(chosen).addClass("apart");
-      joined.addClass("joined");
-      chosen.addClass("chosen");
+      for (const [name, marked] of Object.entries(marks)) {
+        cy.elements(`.${name}`).difference(marked).removeClass(name);
+        marked.filter((one) => !one.hasClass(name)).addClass(name);
+      }
     });
+    this.changed = true;
+  }
+
+  marksOf(selected) {
+    const { cy } = this;
+    const none = cy.collection();
+    const chosen = selected
+      ? cy.elements(selected.kind).filter((one) => one.data("name") === selected.name)
+      : none;
+    if (chosen.empty()) return { chosen: none, joined: none, apart: none };
+    const joined = selected.kind === "node" ? chosen.connectedEdges() : chosen.connectedNodes();
+    const near = joined.union(joined.connectedNodes()).union(chosen);
+    return { chosen, joined, apart: cy.edges().difference(near) };
+  }
+
+  /** Once nothing has changed for a while, Cytoscape may keep a picture, which it then moves and
+   * scales. It is asked for beforehand, so that the first frame of a drag need not wait for it. */
+  rest() {
+    if (!this.changed) return;
+    this.changed = false;
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.cy.forceRender(), STILL);
   }
 
   fit() {
