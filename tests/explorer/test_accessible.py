@@ -12,7 +12,7 @@ from circuits.explorer.live.serve import ExplorerServer
 from circuits.explorer.notebook import sharing_weights
 
 CONTROLS = {
-    "application", "button", "checkbox", "combobox", "DisclosureTriangle", "img", "link",
+    "application", "button", "checkbox", "combobox", "DisclosureTriangle", "image", "link",
     "progressbar", "radio", "searchbox", "slider", "spinbutton", "switch", "tab", "textbox",
 }  # fmt: skip
 NAMED = {"list", "region", "table"}
@@ -156,7 +156,7 @@ def test_everything_beside_a_model_has_a_name(watched, server):
     page.get_by_role("button", name="What it does here").click()
     page.get_by_text("The last position looks at").first.wait_for()
     told = controls(opened)
-    assert any(role == "img" and name.startswith("The last position") for role, name in told)
+    assert any(role == "image" and name.startswith("The last position") for role, name in told)
     page.get_by_label("Clean prompt").fill("")
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("alert").get_by_text("type a clean and a corrupted prompt").wait_for()

@@ -102,7 +102,7 @@ export class Details {
       el("h5", {}, `${title} (${edges.length})`),
       el(
         "ul",
-        { class: "near" },
+        { class: "near", "aria-label": title },
         edges
           .sort(byStrength)
           .slice(0, NEAR)

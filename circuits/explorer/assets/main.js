@@ -135,7 +135,7 @@ export function start(root, raw, live = null, given = null) {
   const current = () => ({ view, picture });
   const files = exportsOf(contents, store, current, { graph: () => graph, root, session, announce });
   const missing = raw.missing?.length
-    ? el("details", { class: "missing" }, el("summary", {}, `Notes on what is here (${raw.missing.length})`), el("ul", {}, raw.missing.map((line) => el("li", {}, line))))
+    ? el("details", { class: "missing" }, el("summary", {}, `Notes on what is here (${raw.missing.length})`), el("ul", { "aria-label": "Notes" }, raw.missing.map((line) => el("li", {}, line))))
     : null;
   if (raw.title) document.title = raw.title;
   root.replaceChildren(
