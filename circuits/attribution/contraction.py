@@ -114,6 +114,7 @@ class Contraction:
         wide = DecomposedStream(self.stream, self.runs, block, buffers.sources)
         start = 0
         for round_ in self.rounds:
+            # Then the stream holds what these wrote, or is rescaled by their norm.
             for event in round_.passed:
                 wide.pass_by(event)
             if round_.direct:
@@ -151,12 +152,17 @@ class Contraction:
         for event in events:
             end = start + _width([event])
             if isinstance(event, ReadsHeads):
+                # The gradient at q, k or v is d_head wide: G = g W_transposed is as wide as the
+                # stream that the sources wrote to.
                 g = self.gradients.projected[event][:n_passes, *block].permute(3, 0, 1, 2, 4)
                 wide = widened[start:end].flatten(1, 3)
                 torch.bmm(g.flatten(1, 3), buffers.weight(event), out=wide)
             else:
                 widened[start] = self.gradients.wide[event][:n_passes, *block]
             start = end
+        # score(u, r) is the sum of delta_u times G_r over positions and dimensions. So it is one
+        # matrix product for each example: positions and dimensions are its long axis, sources its
+        # rows, readers and passes its columns.
         products = _PRODUCTS_CPU if self.device.type == "cpu" else _PRODUCTS_DEVICE
         edge_scores = _dot(delta.flatten(2), widened.flatten(0, 1).flatten(2), products)
         by_pass: Tensor = edge_scores.unflatten(2, (width, n_passes)).permute(3, 0, 1, 2)
@@ -180,6 +186,8 @@ class Contraction:
             xhat = behind[0][1].normalise(
                 torch.stack([seen[norm].x[block] for seen in saw for _, norm in behind])
             )
+            # How far each source points along what each norm saw, once for all of its readers, and
+            # then that times each reader's c.
             along = torch.einsum("ubpd,nbpd->bpun", delta, xhat).unflatten(3, (n_passes, -1))
             spans = [self.gradients.c_slices[event] for event, _ in behind]
             columns = slice(spans[0].start, spans[-1].stop)
@@ -228,6 +236,8 @@ def _rounds(stream: Stream, direct: Set[Reads], most: int, *, norms: bool) -> li
             if norms and isinstance(event, ReadsHeads) and event.norm is not None:
                 normed.append((event, event.norm))
             continue
+        # A norm on the stream rescales all that stands in it, and the walk ends with None: who has
+        # waited must have met the sources before either.
         changes = event is None or isinstance(event, Rescales)
         if (changes and (waiting or normed)) or _width(waiting) >= max(1, most):
             rounds.append(_Round(tuple(passed), tuple(waiting), tuple(normed) if changes else ()))
@@ -284,6 +294,7 @@ def _dot(
     small: into as many as make so many products of all examples.
     """
     batch, long = a.shape[1:]
+    # The long axis becomes (cut, part): a product for each example and cut, summed over the cuts.
     cuts = next(cut for cut in _CUTS if long % cut == 0 and (cut == 1 or cut * batch <= products))
     left, right = (x.reshape(len(x), batch * cuts, -1) for x in (a, b))
     partial_sums = torch.bmm(left.transpose(0, 1), right.permute(1, 2, 0))

@@ -197,7 +197,7 @@ def _mixed(
     taken: set[int] = set()
     n_signed = 0
     for size in range(1, len(signed) + 1):
-        due = n_signed < positive_ratio * size
+        due = n_signed < positive_ratio * size  # then `not due` is 0, the index of signed
         queue, start = orders[not due], cursors[not due]
         while queue[start] in taken:
             start += 1
@@ -225,13 +225,15 @@ def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge
     leads = np.full(rows, -np.inf, values.dtype)
     by = np.full(rows, -1)
     leave: dict[int, tuple[int, int]] = {}  # reader: the edge that its best path begins with
+    # Back from the logits. A reader's node writes at its rows, and all who read those stand behind
+    # it, so that their paths are known by now.
     for column in reversed(range(columns)):
         if layout.feeds[column]:
             row = max(layout.feeds[column], key=leads.__getitem__)
             onward[column], leave[column] = leads[row], (row, int(by[row]))
         seen = layout.rows_seen(column)
         through = np.minimum(values[seen, column], onward[column])
-        by[seen][through > leads[seen]] = column
+        by[seen][through > leads[seen]] = column  # a source's best path may go by this reader
         np.maximum(leads[seen], through, out=leads[seen])
     weakest = torch.minimum(into, torch.from_numpy(onward)[None, :])
     fed, leading = set(layout.roots), {layout.logits_column}  # joined to input, joined to logits
@@ -239,6 +241,8 @@ def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge
     for index in _sorted(layout, weakest, worth).tolist():
         if index in taken:
             continue
+        # The edge, then backward to a source that is joined to the input, then forward to a reader
+        # that is joined to the logits.
         path = [divmod(index, columns)]
         while path[0][0] not in fed:
             path.insert(0, entry[path[0][0]])
