@@ -53,8 +53,9 @@ def _worst(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     row, share = worst.rows[0]
     yield (
         "worst tenth of the examples",
-        f"{worst.worst} is kept of {worst.n_worst} (random {worst.control}); less than half of "
-        f"{worst.below_half:.0%} of the examples; least of {row}: {share:.2f}",
+        f"the circuit keeps {worst.worst} of the behaviour on these {worst.n_worst} (a random one "
+        f"{worst.control}). It keeps less than half on {worst.below_half:.0%} of all examples, and "
+        f"least on {row}: {share:.2f}",
     )
 
 
@@ -72,15 +73,16 @@ def _rivals(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         yield "another circuit", others.undefined_reason
         return
     rival_list = "; ".join(
-        f"{rival.multiple} x as many: {rival.size} kept, f {rival.f}, |1 - f| apart by {rival.gap}"
+        f"{rival.multiple} x the size: {rival.size} after pruning, f {rival.f}, |1 - f| larger by "
+        f"{rival.gap}"
         for rival in others.rivals
     )
     least = others.smallest
     verdict = (
         "none of these sizes is as faithful"
         if least is None
-        else f"one of {least.size} is not shown to be less faithful; {least.shared_nodes:.0%} of "
-        "its heads and MLPs are the circuit's too"
+        else f"one of size {least.size} may be as faithful; {least.shared_nodes:.0%} of its heads "
+        "and MLPs are in the circuit too"
     )
     yield "another circuit that shares nothing with it", f"{verdict} ({rival_list})"
 
@@ -90,7 +92,7 @@ def _null_model(evaluation: CheckpointEvaluation) -> Iterator[tuple[str, str]]:
     if null is None:
         return
     theirs = ", ".join(f"{draw.circuit} (random {_short(draw.control)})" for draw in null.draws)
-    verdict = "" if null.beaten else "not shown to be more: "
+    verdict = "" if null.beaten else "the circuit is not shown to do better: "
     yield (
         f"a model of {null.weights} weights",
         f"{verdict}f by KL divergence {null.circuit} (random {_short(null.control)}) against "
@@ -112,7 +114,7 @@ def _backups(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     )
     rest = f"the model without the circuit keeps f {backups.rest}"
     if not named:
-        yield "backups", f"{rest}; no node was found that this stands on"
+        yield "backups", f"{rest}; no node was found that takes over"
         return
     yield (
         "backups",
@@ -126,15 +128,18 @@ def _clusters(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     if groups is None:
         return
     figures = (
-        f"two groups leave {groups.within:.0%} of the variance within them, clouds with one "
-        f"centre {groups.expected:.0%}, p = {groups.p:.3f}, {groups.n} examples"
+        f"within two groups {groups.within:.0%} of the variance is left; where there is only one "
+        f"group it would be {groups.expected:.0%}; p = {groups.p:.3f}, {groups.n} examples"
     )
     if not groups.has_groups:
-        yield "groups of prompts", f"more than one is not shown ({figures})"
+        yield "groups of prompts", f"no more than one group is shown ({figures})"
         return
     telling = ", ".join(name for name, *_ in groups.telling[:3])
     first, second = groups.sizes
-    yield "groups of prompts", f"two, of {first} and {second}, told by {telling} ({figures})"
+    yield (
+        "groups of prompts",
+        f"two, of {first} and {second}; they differ most in {telling} ({figures})",
+    )
 
 
 def _tests(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
@@ -144,8 +149,8 @@ def _tests(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     equivalence, independence = tests.equivalence, tests.independence
     yield (
         "test of equivalence",
-        f"{_verdict(equivalence.rejected)}: above the model on {equivalence.above} examples, "
-        f"below on {equivalence.below}, p = {equivalence.p:.3f}",
+        f"{_verdict(equivalence.rejected)}: the circuit is above the model on {equivalence.above} "
+        f"examples and below it on {equivalence.below}, p = {equivalence.p:.3f}",
     )
     yield (
         "test of independence",
@@ -162,7 +167,7 @@ def _tests(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
 
 
 def _verdict(rejected: bool) -> str:
-    return "rejected, not ideal" if rejected else "not rejected"
+    return "rejected, so the circuit is not ideal" if rejected else "not rejected"
 
 
 def _short(value: Estimate) -> str:
