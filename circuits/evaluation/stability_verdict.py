@@ -75,10 +75,10 @@ class StabilityVerdict:
     def __str__(self) -> str:
         parts = []
         if self.likeness is not None:
-            said = {True: "enough", False: "too little", None: "not told"}[self.same_circuit]
+            said = {True: "enough", False: "too low", None: "not told apart"}[self.same_circuit]
             parts.append(
-                f"other examples give circuits that share {self.likeness} of it ({said}; wanted "
-                f"{self.target})"
+                f"circuits of other examples have a Jaccard index of {self.likeness} with it "
+                f"({said}; {self.target} is wanted)"
             )
         for condition in self.conditions:
             if condition.f is None or condition.change is None:
