@@ -48,9 +48,9 @@ def comparison(comparison: Comparison) -> str:
         ""
         if comparison.variance.significant
         else f"As a whole the change is {_as_by_chance(comparison)}.",
-        f"Circuits of {size.size} edges ({size.fraction:.1%} of all) share "
-        f"{_estimate(size.edge_jaccard.estimate)} of their edges and "
-        f"{_estimate(size.node_jaccard.estimate)} of their nodes (Jaccard); the rank correlation "
+        f"The Jaccard index of circuits of {size.size} edges ({size.fraction:.1%} of all) is "
+        f"{_estimate(size.edge_jaccard.estimate)} by edges and "
+        f"{_estimate(size.node_jaccard.estimate)} by nodes; the rank correlation "
         f"of all edges is {_estimate(comparison.spearman.estimate)}.",
         _beside_ceiling(size.edge_jaccard),
         _turnover(size),
@@ -202,6 +202,6 @@ def _step(pair_comparison: Comparison) -> str:
     return (
         f"From {pair_comparison.before} to {pair_comparison.after}, "
         f"{counted(pair_comparison.edges, 'edges')} and "
-        f"{counted(pair_comparison.node_totals, 'node totals')} changed; circuits of {size.size} "
-        f"edges share {_estimate(size.edge_jaccard.estimate)} of them."
+        f"{counted(pair_comparison.node_totals, 'node totals')} changed; the Jaccard index of "
+        f"circuits of {size.size} edges is {_estimate(size.edge_jaccard.estimate)}."
     )

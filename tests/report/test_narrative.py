@@ -64,7 +64,7 @@ def test_counts_and_turnover_of_a_comparison_are_those_of_its_objects(run: Run) 
         in text
     )
     assert edges.risen + edges.fallen == len(edges.changed) > 0
-    assert f"Circuits of {size.size} edges" in text
+    assert f"Jaccard index of circuits of {size.size} edges" in text
     undefined = Estimate(math.nan, math.nan, math.nan, 24)
     still = replace(size, rewired_share=replace(size.rewired_share, estimate=undefined))
     text = narrative.comparison(replace(overall, sizes=(still,)))

@@ -254,8 +254,8 @@ def _change(run: Run) -> Finding:
     if math.isnan(shared.between) or math.isnan(shared.gap.high):
         return "Change", text
     return "Change", text + _say(
-        " Circuits of {} edges share *{}* of them between the two checkpoints and *{}* within one "
-        "(difference {}): {}.",
+        " The Jaccard index of circuits of {} edges is *{}* between the two checkpoints and *{}* "
+        "within one (difference {}): {}.",
         count(size.size),
         signed(shared.between, 2),
         signed(shared.within, 2),
