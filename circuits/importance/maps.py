@@ -7,7 +7,7 @@ each of its own, and of an attention's maps every head.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuits.errors import CircuitsError
@@ -15,6 +15,7 @@ from circuits.graph import Circuit, Node
 
 MapRole = Literal["q", "k", "v", "attention-output", "mlp-in", "mlp-out"]
 """What a linear map does in its layer; a fused projection has several roles."""
+_MLP_ROLES: tuple[MapRole, ...] = ("mlp-in", "mlp-out")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,46 @@ class MapImportance:
             A number of at least 0, in the unit of the scores.
         """
         return math.fsum(r.total for r in self.roles if (r.layer, r.role) == (layer, role))
+
+    @property
+    def heads_a_layer(self) -> int:
+        """Heads of one layer, counted once for each of its attention's roles that have any
+        importance anywhere.
+        """
+        widths = {r.role: len(r.heads) for r in self.roles if r.role not in _MLP_ROLES}
+        return sum(widths.values())
+
+    def strongest_heads(self, k: int) -> MapImportance:
+        """The same where only the k heads of largest importance have any; MLPs keep theirs.
+
+        A head counts once for each of its maps: its queries may be among the k and its values not.
+
+        Args:
+            k: how many, at least 1. Of equals the one of the earlier layer and role is taken.
+
+        Returns:
+            The importance, all of it on those heads and on MLPs.
+        """
+        by_value = sorted(
+            (-value, role_index, head)
+            for role_index, importance in enumerate(self.roles)
+            if importance.role not in _MLP_ROLES
+            for head, value in enumerate(importance.heads)
+        )
+        strongest = {(role_index, head) for _, role_index, head in by_value[:k]}
+        roles = tuple(
+            importance
+            if importance.role in _MLP_ROLES
+            else replace(
+                importance,
+                heads=tuple(
+                    value if (role_index, head) in strongest else 0.0
+                    for head, value in enumerate(importance.heads)
+                ),
+            )
+            for role_index, importance in enumerate(self.roles)
+        )
+        return replace(self, roles=roles)
 
 
 def importance_of_maps(circuit: Circuit, *, criterion: str = "circuit") -> MapImportance:

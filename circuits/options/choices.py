@@ -46,6 +46,7 @@ LayerCriterion = Literal["attention-kl", "entropy", "hidden-state"]
 LoraCondition = Literal[
     "circuit",
     "modules",
+    "heads",
     LayerCriterion,
     "complement",
     "random",

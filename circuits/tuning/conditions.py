@@ -27,6 +27,8 @@ def lora_targets(
 
     - `circuit`, `attention-kl`, `entropy`, `hidden-state`: the k layers that matter most by that.
     - `modules`: linear maps by how much of the circuit runs through them, anywhere in the model.
+    - `heads`: as `modules`, but of an attention's maps only the heads that most of the circuit runs
+      through are trained, anywhere in the model: as many as k layers have, at most.
     - `complement`: every layer that `circuit` leaves out.
     - `random`: k layers, drawn for each run.
     - `standard`: all layers. `full`: all weights, without an adapter.
@@ -61,6 +63,11 @@ def _target(
         return LoraTarget("full", full=True, criterion="all weights")
     if name == "modules":
         return LoraTarget("modules", maps=maps, criterion=f"{maps.criterion}, by map")
+    if name == "heads":
+        strongest = maps.strongest_heads(k * maps.heads_a_layer)
+        return LoraTarget(
+            "heads", maps=strongest, by_head=True, criterion=f"{maps.criterion}, by head"
+        )
     if name == "complement":
         return _complement(importance[EDGES], k)
     if name in ("original-circuit", "original-standard"):

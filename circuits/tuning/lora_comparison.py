@@ -13,7 +13,6 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,18 +27,31 @@ from circuits.runtime.files import working_in
 from circuits.runtime.hands import done_in_order
 from circuits.tuning.batches import require_examples
 from circuits.tuning.finetune import FinetuneResult, finetune
+from circuits.tuning.heads import (
+    HeadSlice,
+    TrainedHeads,
+    head_slices,
+    important_heads,
+    narrowed,
+    train_heads_alone,
+)
 from circuits.tuning.lora_differences import differences
 from circuits.tuning.lora_result import (
     BaseResult,
     LoraComparison,
     LoraRun,
-    RateChoice,
     RateTrial,
     RunResult,
     TrialResult,
 )
 from circuits.tuning.lora_targets import LoraTarget
 from circuits.tuning.loss import score_targets
+from circuits.tuning.planned_runs import (
+    PlannedRun,
+    planned_runs,
+    planned_trials,
+    rate_choices,
+)
 from circuits.tuning.projections import Projections, layers_of
 from circuits.tuning.rouge import SummaryScores, evaluate_summaries
 from circuits.tuning.targets import adapter_ranks, lora_config, trainable_parameters, wrap
@@ -108,20 +120,29 @@ def compare_lora_targets(
     options = options or RunOptions()
     if not targets or len({target.name for target in targets}) != len(targets):
         raise CircuitsError("a comparison needs one condition or more, each with its own name")
+    if protocol.adapter.dora and (named := [target.name for target in targets if target.by_head]):
+        raise CircuitsError(
+            f"condition {named[0]!r}: a DoRA scales whole rows of a matrix, and so heads that are "
+            "not to be trained; leave dora or the condition out"
+        )
     if protocol.learning_rates and not examples.validation:
         raise CircuitsError("learning_rates: they are tuned on validation examples; give some")
     with working_in(out, r"run\.json|base\.json"):
         comparison = _Comparison(
-            str(model_folder), examples, protocol, Path(out), as_device(device)
+            str(model_folder),
+            examples,
+            protocol,
+            Path(out),
+            as_device(device),
+            by_head=any(target.by_head for target in targets),
         )
-        trials = comparison.trials(targets)
+        trials = planned_trials(targets, protocol)
         trial_results = comparison.done(
             lambda worker: worker.trial, trials, options, "learning rates"
         )
-        rates = _choices(trials, trial_results)
-        runs = comparison.done(
-            lambda worker: worker.run, comparison.planned(targets, rates), options, "LoRA targets"
-        )
+        rates = rate_choices(trials, trial_results)
+        planned = planned_runs(targets, protocol, rates)
+        runs = comparison.done(lambda worker: worker.run, planned, options, "LoRA targets")
     order = {target.name: index for index, target in enumerate(targets)}
     results = sorted(
         runs, key=lambda result: (order[result.run.condition], result.run.seed, result.run.draw)
@@ -143,29 +164,6 @@ def compare_lora_targets(
     )
 
 
-@dataclass(frozen=True)
-class _Planned:
-    """A run to come, or a trial of a learning rate.
-
-    rate: None where the condition has its own, or the protocol's.
-    """
-
-    target: LoraTarget
-    seed: int
-    rate: float | None
-    draw: int = 0
-
-    def __str__(self) -> str:
-        suffix = f", draw {self.draw}" if self.draw else ""
-        return f"LoRA {self.target.name}, seed {self.seed}{suffix}"
-
-    @property
-    def folder(self) -> str:
-        """Where a run is kept, in the comparison's folder."""
-        suffix = f"-draw-{self.draw}" if self.draw else ""
-        return f"{self.target.name}/seed-{self.seed}{suffix}"
-
-
 class _Comparison:
     """What all runs share. Construction claims the folder and scores the base model."""
 
@@ -176,6 +174,8 @@ class _Comparison:
         protocol: LoraProtocol,
         out: Path,
         device: torch.device,
+        *,
+        by_head: bool,
     ) -> None:
         self.model_folder, self.device, self.protocol = model_folder, device, protocol
         self.examples, self.out, self.progress = examples, out, False
@@ -185,6 +185,7 @@ class _Comparison:
         require_examples(examples.held_out, model, what="held-out")
         self.projections = Projections.of(model, dora=protocol.adapter.dora)
         shared = self.projections.only(protocol.parts)
+        self.slices: tuple[HeadSlice, ...] = head_slices(model) if by_head else ()
         self.budget = shared.parameters(range(shared.n_layers), protocol.rank)
         training = asdict(protocol.training)
         claim_folder(
@@ -235,8 +236,8 @@ class _Comparison:
 
     def done(
         self,
-        work: Callable[[_Comparison], Callable[[_Planned], Result]],
-        todo: Sequence[_Planned],
+        work: Callable[[_Comparison], Callable[[PlannedRun], Result]],
+        todo: Sequence[PlannedRun],
         options: RunOptions,
         title: str,
     ) -> list[Result]:
@@ -248,29 +249,7 @@ class _Comparison:
         hidden = not options.progress or not todo
         return list(tqdm(results, title, len(todo), unit="run", disable=hidden))
 
-    def trials(self, targets: Sequence[LoraTarget]) -> list[_Planned]:
-        """Every learning rate of every condition without its own, with a seed that no run has."""
-        seed = next(seed for seed in count() if seed not in self.protocol.seeds)
-        return [
-            _Planned(target, seed, rate)
-            for target in targets
-            if target.learning_rate is None
-            for rate in self.protocol.learning_rates
-        ]
-
-    def planned(
-        self, targets: Sequence[LoraTarget], choices: Sequence[RateChoice]
-    ) -> list[_Planned]:
-        """Every run, seed by seed."""
-        rates = {choice.condition: choice.rate for choice in choices}
-        return [
-            _Planned(target, seed, rates.get(target.name), draw)
-            for seed in self.protocol.seeds
-            for target in targets
-            for draw in range(self.protocol.draws_of(seed, random=target.draw is not None))
-        ]
-
-    def trial(self, planned: _Planned) -> TrialResult:
+    def trial(self, planned: PlannedRun) -> TrialResult:
         """How good one learning rate is for one condition."""
         folder = self.out / planned.target.name / f"rate-{planned.rate:g}"
         settings = self.settings(planned)
@@ -280,7 +259,7 @@ class _Comparison:
             warmup = min(settings.warmup_steps or 0, steps)
             settings = replace(settings, steps=steps, warmup_steps=warmup, validate_every=steps)
             try:
-                _, result = self.trained(planned, settings, folder)
+                _, result, _ = self.trained(planned, settings, folder)
                 loss = result.log.validation[-1].loss
             except DivergedError:
                 loss = math.nan
@@ -298,14 +277,16 @@ class _Comparison:
             training_folder.drop_checkpoint(step)
         return trial_result
 
-    def run(self, planned: _Planned) -> RunResult:
+    def run(self, planned: PlannedRun) -> RunResult:
         """Train and score one condition with one seed, or read what an earlier call found."""
         target, folder = planned.target, self.out / planned.folder
         settings, ranks = self.settings(planned), self.ranks(planned)
         layers = layers_of(ranks) or tuple(range(self.projections.n_layers))
+        by_map = self.heads(target)
+        heads = tuple(head.node for name in by_map if name in ranks for head in by_map[name])
         file = folder / "result.json"
         if not file.exists():
-            model, result = self.trained(planned, settings, folder)
+            model, result, parameters = self.trained(planned, settings, folder)
             scores = self.score(model)
             fitted = score_targets(model, self.examples.train[: len(self.examples.held_out)])
             run = LoraRun(
@@ -313,7 +294,7 @@ class _Comparison:
                 seed=planned.seed,
                 layers=layers,
                 ranks=adapter_ranks(model),
-                parameters=trainable_parameters(model),
+                parameters=parameters,
                 learning_rate=settings.learning_rate,
                 seconds=result.log.seconds,
                 scores=scores.means,
@@ -321,20 +302,22 @@ class _Comparison:
                 adapter=str(result.last.relative_to(self.out)),
                 validation=result.log.validation,
                 draw=planned.draw,
+                heads=heads,
             )
             RunResult(run=run, scores=scores).save(file)
         run_result = RunResult.load(file)
         before = run_result.run
-        if (before.ranks, before.learning_rate) != (ranks, settings.learning_rate):
+        made_of = (before.ranks, before.heads, before.learning_rate)
+        if made_of != (ranks, heads, settings.learning_rate):
             raise CircuitsError(
                 f"{folder}: holds condition {target.name!r} on layers {list(before.layers)} with "
                 f"{before.parameters} parameters at a learning rate of {before.learning_rate:g}, "
-                f"now layers {list(layers)} at {settings.learning_rate:g}, or other ranks; choose "
-                "another folder or remove it"
+                f"now layers {list(layers)} at {settings.learning_rate:g}, or other ranks or "
+                "heads; choose another folder or remove it"
             )
         return run_result
 
-    def settings(self, planned: _Planned) -> FinetuneSettings:
+    def settings(self, planned: PlannedRun) -> FinetuneSettings:
         """How a run is trained: what its condition says, then the rate that was tuned."""
         training, target = self.protocol.training, planned.target
         return replace(
@@ -344,22 +327,35 @@ class _Comparison:
             batch_size=target.batch_size or training.batch_size,
         )
 
-    def ranks(self, planned: _Planned) -> dict[str, int]:
+    def heads(self, target: LoraTarget) -> dict[str, tuple[HeadSlice, ...]]:
+        """Of a condition by head, the heads that are trained, by map."""
+        if not target.by_head or target.maps is None:
+            return {}
+        return important_heads(self.slices, target.maps)
+
+    def ranks(self, planned: PlannedRun) -> dict[str, int]:
         """The rank of every map that gets an adapter."""
-        own_projections = self.projections.only(planned.target.parts or self.protocol.parts)
-        return planned.target.ranks(own_projections, self.budget, planned.seed, planned.draw)
+        target = planned.target
+        projections = self.projections.only(target.parts or self.protocol.parts)
+        if target.by_head:
+            projections = narrowed(projections, self.heads(target))
+        return target.ranks(projections, self.budget, planned.seed, planned.draw)
 
     def trained(
-        self, planned: _Planned, settings: FinetuneSettings, folder: Path
-    ) -> tuple[TunedModel, FinetuneResult]:
-        """The base with its adapter, or whole, after training."""
+        self, planned: PlannedRun, settings: FinetuneSettings, folder: Path
+    ) -> tuple[TunedModel, FinetuneResult, int]:
+        """The base with its adapter, or whole, after training; and how many parameters trained."""
         model: TunedModel
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(planned.seed)  # PEFT draws the adapter's first weights
             model = base = self.load().model
+            trained_heads: TrainedHeads | None = None
             if not planned.target.full:
-                adapter = asdict(self.protocol.adapter)
-                model = wrap(base, lora_config(self.ranks(planned), base, **adapter))
+                adapter, ranks = asdict(self.protocol.adapter), self.ranks(planned)
+                model = wrap(base, lora_config(ranks, base, **adapter))
+                heads = self.heads(planned.target)
+                adapted = {name: of_map for name, of_map in heads.items() if name in ranks}
+                trained_heads = train_heads_alone(model, adapted)
         result = finetune(
             model,
             self.examples.train,
@@ -368,23 +364,10 @@ class _Comparison:
             validation=self.examples.validation,
             progress=self.progress,
         )
-        return model, result
-
-
-def _choices(trials: Sequence[_Planned], results: Sequence[TrialResult]) -> tuple[RateChoice, ...]:
-    """The trials of each condition together."""
-    by_condition: dict[str, list[TrialResult]] = {}
-    for trial, result in zip(trials, results, strict=True):
-        by_condition.setdefault(trial.target.name, []).append(result)
-    return tuple(
-        RateChoice(
-            name,
-            tuple(trial_result.trial for trial_result in trial_results),
-            trial_results[0].steps,
-            trial_results[0].seed,
-        )
-        for name, trial_results in by_condition.items()
-    )
+        if trained_heads is None:
+            return model, result, trainable_parameters(model)
+        trained_heads.require_others_unchanged()
+        return model, result, trained_heads.parameters
 
 
 _NOT_SHARED = {

@@ -32,6 +32,8 @@ class LoraRun:
     condition: the name of its `LoraTarget`. draw: which of the draws of layers with this seed.
     layers: those that are trained. ranks: the adapter's, by the name of each map in the model; none
         where all weights are trained.
+    heads: of a condition by head, those that are trained, as nodes (`a0.h1<q>` for its queries,
+        `a0.h1` for what it writes); of their maps nothing else is.
     parameters: trained ones, counted in the model.
     learning_rate: its peak. seconds: spent training.
     scores: means over the held-out examples. fitted: loss on as many training examples, in nats a
@@ -52,6 +54,7 @@ class LoraRun:
     adapter: str
     validation: tuple[ValidationStep, ...] = ()
     draw: int = 0
+    heads: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:
@@ -165,7 +168,7 @@ class LoraComparison(Plotted, ResultFile):
         """Every run, a row each.
 
         Returns:
-            Columns condition, seed, draw, layers, parameters, learning_rate, loss (held out, nats a
+            Columns condition, seed, draw, layers, heads, parameters, learning_rate, loss (held out, nats a
             token), gap (to the loss on training examples), rougeL, seconds.
         """
         import pandas as pd
@@ -176,6 +179,7 @@ class LoraComparison(Plotted, ResultFile):
                 "seed": run.seed,
                 "draw": run.draw,
                 "layers": ", ".join(map(str, run.layers)),
+                "heads": ", ".join(run.heads),
                 "parameters": run.parameters,
                 "learning_rate": run.learning_rate,
                 "loss": run.scores.loss,

@@ -26,6 +26,7 @@ class LoraTarget:
     draw: number of layers drawn for each run, or None. Any subset may come up, also one that
         another condition uses: a control that avoided them would not be random.
     maps: importance of linear maps, in whose proportion they get parameters; or None.
+    by_head: whether of an attention's maps only the heads that have importance in `maps` train.
     full: all weights are trained, and there is no adapter.
     criterion: how this was chosen, for tables.
     parts: projections that get an adapter; None takes those of the comparison.
@@ -40,6 +41,7 @@ class LoraTarget:
     draw: int | None = None
     criterion: str = "all layers"
     maps: MapImportance | None = None
+    by_head: bool = False
     full: bool = False
     parts: tuple[AdapterPart, ...] | None = None
     rank: int | None = None
@@ -58,6 +60,8 @@ class LoraTarget:
                 f"condition {self.name!r}: layers are given or drawn, or maps are ranked; not "
                 "several at once"
             )
+        if self.by_head and self.maps is None:
+            raise CircuitsError(f"condition {self.name!r}: heads are chosen by importance of maps")
         if self.full and (self.layers, self.draw, self.maps, self.parts, self.rank) != (None,) * 5:
             raise CircuitsError(f"condition {self.name!r}: all weights are trained, without a LoRA")
         if self.layers is not None and (not self.layers or min(self.layers) < 0):
@@ -134,7 +138,7 @@ class LoraTarget:
         """The rank of every map that gets an adapter, by its name in the model.
 
         Args:
-            projections: the maps of the comparison.
+            projections: the maps of the comparison; by head, with the widths that train.
             budget: parameters to come near to, where the condition has no rank of its own.
             seed: of the run.
             draw: which of the draws with this seed.

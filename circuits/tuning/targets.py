@@ -181,10 +181,15 @@ def wrap(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 def adapter_ranks(model: nn.Module) -> dict[str, int]:
     """The rank of every adapter of a wrapped model, by the name of its map in the plain model."""
     return {
-        name.removeprefix("base_model.model."): int(module.r["default"])
+        plain_name(name): int(module.r["default"])
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }
+
+
+def plain_name(name: str) -> str:
+    """What a module of a wrapped model is called in the plain one."""
+    return name.removeprefix("base_model.model.")
 
 
 def adapted_layers(model: nn.Module) -> tuple[int, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from statistics import fmean
 
 from circuits.format import MISSING, count, counted, estimate, listed, percent, signed, span
+from circuits.graph.node import Node
 from circuits.plot.figures.dots import dots_height
 from circuits.plot.figures.lora import SCORES, layer_choice, layers_height, lora_dots
 from circuits.report.blocks import Block, Figure, Method, Table, Text
 from circuits.report.run import Run
 from circuits.tuning.lora_differences import Difference
-from circuits.tuning.lora_result import LoraComparison
+from circuits.tuning.lora_result import LoraComparison, LoraRun
 from circuits.tuning.lora_targets import LoraTarget
 
 
@@ -149,7 +151,7 @@ def _tuning(comparison: LoraComparison) -> Iterator[str]:
 
 def _row(comparison: LoraComparison, target: LoraTarget) -> list[str]:
     runs = comparison.of(target.name)
-    layer_lists = dict.fromkeys(", ".join(map(str, run.layers)) for run in runs)
+    layer_lists = dict.fromkeys(_where(run) for run in runs)
     parameters = comparison.parameters(target.name)
     ranks = {rank for run in runs for rank in run.ranks.values()}
     row = [
@@ -163,6 +165,15 @@ def _row(comparison: LoraComparison, target: LoraTarget) -> list[str]:
         deviation = "" if math.isnan(spread.sd) else f" ± {signed(spread.sd)}"
         row.append(signed(spread.mean) + deviation)
     return row
+
+
+def _where(run: LoraRun) -> str:
+    """The layers of a run; by head, how many heads of which maps."""
+    layer_list = ", ".join(map(str, run.layers))
+    if not run.heads:
+        return layer_list
+    roles = Counter(Node.parse(name).port or "output" for name in run.heads)
+    return f"{layer_list}; heads: {listed([f'{n} {role}' for role, n in roles.items()])}"
 
 
 def _cost(comparison: LoraComparison, target: LoraTarget) -> list[str]:
