@@ -13,7 +13,7 @@ from circuits.cli.flags import Without
 from circuits.errors import CircuitsError
 from circuits.options.model import ModelOptions
 from circuits.options.run import RecomputeOptions
-from circuits.options.tuning import TrainingOptions
+from circuits.options.tuning import StepOptions, TrainingOptions
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,7 @@ def plan(
         ),
     ] = None,
     layers: RecomputeOptions,
+    training: StepOptions,
     has: Annotated[
         str | None,
         typer.Option("--memory", help="What the device has, as 24GB (default: measured)."),
@@ -105,7 +106,15 @@ def plan(
     else:
         raise CircuitsError("say how long the prompts are: --length 512, or --task NAME")
     shape = replace(shape, dtype=as_dtype(model.dtype), device=devices.kind)
-    job = Job(shape, cost_of(job_name), steps, n or 100, bool(layers.recompute), model.quantize)
+    job = Job(
+        shape,
+        cost_of(job_name),
+        steps,
+        n or 100,
+        bool(layers.recompute),
+        model.quantize,
+        training,
+    )
     plan_of_one = planned(config, job, overhead=devices.overhead)
     largest = largest_batch(config, job, devices.bytes_each - plan_of_one.fixed_bytes)
     usual_batch = _usual(job)  # training is asked for with so many, whether they fit or not
@@ -126,7 +135,7 @@ def plan(
         room = f", with room for batches of {largest}" if largest > job.shape.batch else ""
         typer.echo(f"fits {target}{room}")
         if measurable:
-            _show_time(job_plan, rates(shape.dtype))
+            _show_time(job_plan, rates(job.multiplied_in))
         elif device_spec is None:
             typer.echo(f"time not told: no {target} here to measure")
         if device_spec is None:
@@ -225,10 +234,14 @@ def _show(model: str, job_plan: Plan, available: int) -> None:
         f"{model}: {traced.parameters / 1e6:,.1f} M parameters, {job_plan.sizes.layout.summary}, "
         f"{job_plan.sizes.layout.n_edges:,} edges"
     )
-    name = f"{job.cost.name}{steps}" + (", layers run again" if job.recompute else "")
-    typer.echo(
-        f"{name}: {workload} of {job.shape.length} tokens, {job.shape.batch} at a time, {dtype}\n"
-    )
+    again = job.recompute or job.step.gradient_checkpointing
+    name = f"{job.cost.name}{steps}" + (", layers run again" if again else "")
+    at_once = f"{job.shape.batch} at a time"
+    if job.step.accumulation > 1:
+        at_once += f" in {job.step.accumulation} pieces"
+    if job.step.bf16:
+        dtype = f"{dtype}, products in bfloat16"
+    typer.echo(f"{name}: {workload} of {job.shape.length} tokens, {at_once}, {dtype}\n")
     parts = job_plan.phases[job_plan.fullest]
     rows = [*job_plan.lasting.items(), *parts.items()]
     rows.append(("the allocator's slack", job_plan.working - sum(parts.values())))

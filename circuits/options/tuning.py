@@ -14,7 +14,7 @@ WARMUP_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(Options):
+class AdamWOptions(Options):
     """AdamW with a linear warm-up and cosine decay to zero.
 
     Attributes:
@@ -25,11 +25,6 @@ class TrainingOptions(Options):
         weight_decay: Weight decay of matrices; norms and biases are not decayed.
         betas: AdamW's betas.
         clip: The largest gradient norm; None clips nothing.
-        accumulation: Pieces that a step's batch is run in, one after the other: less memory, the
-            same step.
-        gradient_checkpointing: Run layers again in the backward pass: less memory, more time, the
-            same step.
-        bf16: Multiply in bfloat16 (mixed precision); weights, loss and updates stay in float32.
     """
 
     steps: Positive = 300
@@ -39,9 +34,28 @@ class TrainingOptions(Options):
     weight_decay: Annotated[float, Within(at_least=0, below=math.inf)] = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     clip: Annotated[float, Within(above=0)] | None = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(Options):
+    """How a step of training is run: what it costs, and not what it learns.
+
+    Attributes:
+        accumulation: Pieces that a step's batch is run in, one after the other: less memory, the
+            same step.
+        gradient_checkpointing: Run layers again in the backward pass: less memory, more time, the
+            same step.
+        bf16: Multiply in bfloat16 (mixed precision); weights, loss and updates stay in float32.
+    """
+
     accumulation: Positive = 1
     gradient_checkpointing: bool = False
     bf16: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(StepOptions, AdamWOptions):
+    """A training: its optimizer, and how its steps are run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,25 +14,30 @@ where the layer runs, and the inside of one layer at a time. All that the engine
 the diff keep beside the passes (sources, gradients, scores, readers' weights) is brought to the
 home of the model, the device of its embedding (`models/placement.py`): it counts there alone.
 Layers run one after the other on whichever device, so a map saves no time.
+
+Training runs in one process on one device. What can change there and leave the step as it is, is in
+how many pieces its batch is run, and whether layers are run again.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 import torch
 from transformers import PreTrainedConfig
 
+from circuits.errors import CircuitsError
 from circuits.options.choices import Quantisation
+from circuits.options.tuning import StepOptions
 from circuits.planning.device import Rates
 from circuits.planning.devices import Devices
 from circuits.planning.jobs import Case, Job
 from circuits.planning.passes import Pass
-from circuits.planning.plan import Plan, with_slack
+from circuits.planning.plan import Plan, plan, with_slack
 from circuits.planning.proportion import Proportion
 from circuits.planning.spread import Spread, spreads
 from circuits.runtime.batching import usual_batch_size
@@ -40,8 +45,8 @@ from circuits.runtime.batching import usual_batch_size
 _STARTING = 20.0  # seconds until workers have begun, beside reading the model
 _READING = 1e9  # bytes of weights that a worker reads in a second
 
-Change = Literal["nothing", "examples", "bfloat16", "int8", "nf4"]
-"""What a combination changes: examples are those of an optimizer step."""
+Change = Literal["nothing", "products", "bfloat16", "int8", "nf4"]
+"""What a combination changes: products are those of training, in mixed precision."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Combination:
     """Settings of a job.
 
     batch: pairs at a time, or examples a step. devices: of a worker; a device map spreads the model
-    over several. workers: 1 is this process, without an engine.
+    over several. workers: 1 is this process, without an engine. step: how training runs a step.
     """
 
     dtype: torch.dtype
@@ -58,6 +63,7 @@ class Combination:
     batch: int
     devices: int = 1
     workers: int = 1
+    step: StepOptions = field(default_factory=StepOptions)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Fit:
         return (
             float(f"{self.seconds:.3g}"),
             used,
-            combination.recompute,
+            combination.recompute or combination.step.gradient_checkpointing,
             self.bytes,
             combination.batch,
         )
@@ -112,8 +118,9 @@ def combinations(
 
     Args:
         config: of the model.
-        job: what is to be done. Its dtype and quantisation are what is asked for: others are
-            changes. Its batch is one that training asks for; `batch` says it of all else.
+        job: what is to be done. Its dtype, quantisation and step are what is asked for: others are
+            changes, but for a step in more pieces or with layers run again. Its batch is one that
+            training asks for; `batch` says it of all else.
         devices: what there is.
         rates: of such a device, by the dtype of the model.
         batch: the most pairs at a time; None takes the number that speed has a use for.
@@ -129,8 +136,8 @@ def combinations(
     misses: list[Fit] = []
     for change, variants in _variants(job):
         for variant in variants:
-            search = _Search(config, change, variant, devices, rates(variant.shape.dtype))
-            best = search.best(batch, recompute)
+            search = _Search(config, change, variant, devices, rates(variant.multiplied_in))
+            best = search.in_pieces() if job.cost.trains else search.best(batch, recompute)
             misses += search.misses
             if best is not None:
                 fits.append(best)
@@ -143,7 +150,8 @@ def _variants(job: Job) -> Iterator[tuple[Change, list[Job]]]:
     """Each change with the jobs that make it; the second only where the first does not fit."""
     yield "nothing", [job]
     if job.cost.trains:
-        yield "examples", [job]
+        if not job.step.bf16:
+            yield "products", [replace(job, step=replace(job.step, bf16=True))]
         return
     narrow = []
     if job.shape.dtype.itemsize > torch.bfloat16.itemsize:
@@ -178,8 +186,6 @@ class _Search:
             job = replace(self.job, recompute=again)
             batches = self._batches(batch)
             passes = Proportion.of(self.config, job, batches[-1])
-            if self.change == "examples":
-                return self._most_examples(job, passes)
             every = [fit for size in batches for fit in self._of_batch(passes.case(job.of(size)))]
             there = [fit for fit in every if fit.bytes <= self.devices.bytes_each]
             self.misses += [] if there else every
@@ -189,36 +195,54 @@ class _Search:
                 break  # layers run again would not be faster, whatever fits with them
         return min(fits, key=lambda fit: fit.rank, default=None)
 
+    def in_pieces(self) -> Fit | None:
+        """Of training, the fastest way to run its step that fits: in fewest pieces, with layers run
+        again or not.
+        """
+        asked, fits = self.job.step, list[Fit]()
+        for again in [True] if asked.gradient_checkpointing else [False, True]:
+            pieces = asked.accumulation
+            while True:
+                fit = self._of_step(replace(asked, accumulation=pieces), again=again)
+                if fit is not None and fit.bytes <= self.devices.bytes_each:
+                    fits.append(fit)
+                    break
+                self.misses += [] if fit is None else [fit]
+                if fit is None or pieces >= self.job.shape.batch:
+                    break
+                pieces = min(2 * pieces, self.job.shape.batch)
+        return min(fits, key=lambda fit: fit.rank, default=None)
+
+    def _of_step(self, step: StepOptions, *, again: bool) -> Fit | None:
+        """A way to run a step of training; None where the model cannot run layers again."""
+        job = replace(self.job, step=replace(step, gradient_checkpointing=again))
+        try:
+            job_plan = plan(self.config, job, overhead=self.devices.overhead)
+        except CircuitsError:
+            if again and not self.job.step.gradient_checkpointing:
+                return None
+            raise
+        shape = job.shape
+        combination = Combination(shape.dtype, None, False, shape.batch, step=job.step)
+        return Fit(self.change, combination, job_plan.total, job_plan.seconds(self.rates))
+
     def _batches(self, asked: int | None) -> list[int]:
         """Sizes worth trying: of each number of batches the smallest."""
         job = self.job
-        if job.cost.trains:
-            return [job.shape.batch]
         shape, tokens = job.shape, job.cost.tokens
         most = asked or usual_batch_size(shape.length, job.n, shape.device, tokens)
         sizes = {math.ceil(job.n / number) for number in range(1, job.n + 1)}
         return sorted(size for size in sizes if size <= most)
-
-    def _most_examples(self, job: Job, passes: Proportion) -> Fit | None:
-        """Training with as many examples a step as fit, fewer than asked for."""
-        for size in range(job.shape.batch - 1, 0, -1):
-            (fit,) = self._of_batch(passes.case(job.of(size)))
-            if fit.bytes <= self.devices.bytes_each:
-                return fit
-            self.misses.append(fit)
-        return None
 
     def _of_batch(self, case: Case) -> Iterator[Fit]:
         """All ways to share out the devices among workers."""
         job = case.job
         work_seconds = sum(map(self.rates.seconds, job.cost.work(case)))
         starting = _STARTING + job.cost.models * case.traced.weights / _READING
-        number = 1 if job.cost.trains else math.ceil(job.n / job.shape.batch)
+        number = math.ceil(job.n / job.shape.batch)
         make = partial(Combination, job.shape.dtype, job.quantize, job.recompute, job.shape.batch)
-        for each in range(1, 2 if job.cost.trains else self.devices.count + 1):
-            most = (
-                1 if job.cost.trains or job.cost.alone else min(self.devices.count // each, number)
-            )
+        for each in range(1, self.devices.count + 1):
+            most = 1 if job.cost.alone else min(self.devices.count // each, number)
             for workers in range(1, most + 1):
                 fullest = self._fullest(case, each, workers)
                 if fullest is not None:
@@ -234,8 +258,8 @@ class _Search:
         overhead = self.devices.overhead
         if each == 1:
             phases = case.job.cost.phases(case)
-            plan = Plan(case.job, case.sizes, case.traced, case.lasting, phases, overhead)
-            return plan.total, None
+            job_plan = Plan(case.job, case.sizes, case.traced, case.lasting, phases, overhead)
+            return job_plan.total, None
         copies = case.job.cost.models * (2 if workers > 1 else 1)
         tried = (
             (max(map(partial(_on, case, spread, copies), range(each))) + overhead, spread)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from circuits.errors import CircuitsError
 from circuits.options.choices import Quantisation
+from circuits.options.tuning import StepOptions
 from circuits.planning.passes import Shape, TracedPasses, Workload
 from circuits.planning.sizes import Sizes
 
@@ -28,6 +29,7 @@ class Job:
         say how long it takes and not `n`. None takes what the method does unless told.
     recompute: whether layers are run again in backward passes.
     quantize: how the weights of layers are kept; None keeps them in the shape's dtype.
+    step: how a step of training is run; the shape's batch is the examples of a step.
     """
 
     shape: Shape
@@ -36,6 +38,7 @@ class Job:
     n: int = 1
     recompute: bool = False
     quantize: Quantisation | None = None
+    step: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -56,6 +59,11 @@ class Job:
             raise CircuitsError(f"steps={self.steps}: it must be at least 1")
         if self.cost.trains and self.quantize is not None:
             raise CircuitsError(f"{self.cost.name} trains plain weights; leave quantize out")
+        if not self.cost.trains and self.step != StepOptions():
+            raise CircuitsError(
+                f"{self.cost.name} trains nothing; leave accumulation, gradient_checkpointing and "
+                "bf16 out"
+            )
         if self.recompute:
             self.cost.require_recomputable()
         if not self.cost.splits:
@@ -67,6 +75,11 @@ class Job:
     def passes(self) -> int:
         """Forward and backward passes: of a batch, or of all training."""
         return self.steps or self.cost.steps
+
+    @property
+    def multiplied_in(self) -> torch.dtype:
+        """The dtype of most matrix products."""
+        return torch.bfloat16 if self.step.bf16 else self.shape.dtype
 
     def of(self, batch: int) -> Job:
         """The same job in other batches.

@@ -8,41 +8,39 @@ a time, are counted and not estimated by a formula for each architecture. Fused 
 meta tensors do not choose by themselves, is put where the device would choose it.
 
 Scope: frozen weights, gradients to the embedding, logits and the last layer at answer positions
-alone, as the attribution engine runs a model; or a training step as `tuning.finetune` takes it,
-dropout, clipping and AdamW included. Memory is that of tensors; allocators add their slack.
+alone, as the attribution engine runs a model; or a training step as `tuning.finetune` takes it, in
+its pieces, dropout, clipping and AdamW included. Memory is that of tensors; allocators add their
+slack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils import clip_grad_norm_
-from torch.overrides import TorchFunctionMode
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from circuits.errors import CircuitsError
-from circuits.models.adapters import quiet_peft
 from circuits.models.architecture import separable
-from circuits.models.language import auto_class, tower
-from circuits.models.lean_training import fused_activations, last_layer_alone
+from circuits.models.lean_training import (
+    fused_activations,
+    last_layer_alone,
+    layers_run_again,
+)
 from circuits.models.quantised import QuantisedLinear, quantisable
 from circuits.models.recompute import Recomputable, recomputed
 from circuits.models.sparse_last_layer import sparse_last_layer
 from circuits.options.choices import Quantisation
-from circuits.planning.counter import FUSED_ATTENTION, Counter, storages
+from circuits.options.tuning import StepOptions
+from circuits.planning.counter import Counter, storages
+from circuits.planning.empty_model import FAILURES, adapt, empty_model
+from circuits.planning.kernels import Attention, MixedPrecision
 from circuits.planning.spread import Parts
-
-_WIDEST_FUSED = 256  # d_head of CUDA's fused kernels
-_RANK = 8  # of the LoRA that is planned, on all layers
-_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
-"""What a model's own code may raise on tensors without data; RuntimeError is the usual."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,14 @@ class Workload:
             self.matmul * times, self.attention * times, self.moved * times, self.launches * times
         )
 
+    def __add__(self, other: Workload) -> Workload:
+        return Workload(
+            self.matmul + other.matmul,
+            self.attention + other.attention,
+            self.moved + other.moved,
+            self.launches + other.launches,
+        )
+
 
 @dataclass(frozen=True)
 class Pass(Workload):
@@ -124,6 +130,7 @@ def count_passes(
     trains: str | None = None,
     recompute: bool = False,
     quantize: Quantisation | None = None,
+    how: StepOptions | None = None,
 ) -> TracedPasses:
     """Count the passes of a model of this configuration. No weight is read, nothing is allocated.
 
@@ -134,6 +141,7 @@ def count_passes(
             of rank 8 on all layers; `step` then holds the optimizer's moments too.
         recompute: whether `step` runs layers again in its backward pass.
         quantize: how the weights of layers are kept; each is turned back where it is multiplied.
+        how: how a step that trains is run; `step` is then all its pieces and the update.
 
     Returns:
         Memory and operations of each pass.
@@ -143,7 +151,7 @@ def count_passes(
             would refuse.
     """
     content = _Content(config.to_json_string(use_diff=False), type(config), config)
-    return _traced(content, shape, trains, recompute, quantize)
+    return _traced(content, shape, trains, recompute, quantize, how or StepOptions())
 
 
 @dataclass(frozen=True)
@@ -162,8 +170,9 @@ def _traced(
     trains: str | None,
     recompute: bool,
     quantize: Quantisation | None,
+    how: StepOptions,
 ) -> TracedPasses:
-    model = _empty(content.config, shape.dtype)
+    model = empty_model(content.config, shape.dtype)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if quantize is not None:
         for path, module in quantisable(model):
@@ -175,19 +184,21 @@ def _traced(
         again = parts if recompute else None
     model.requires_grad_(trains == "weights")
     if trains == "lora":
-        _adapt(model)
-    if trains is not None:
+        adapt(model)
+    if trains is not None and not how.gradient_checkpointing:  # as the trainer does
         tail = last_layer_alone(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     tensors = storages([*model.parameters(), *model.buffers()])
     try:
         forward = _run(model, shape, backward=False)
         torch.nn.Module.train(model, trains is not None)
-        with nullcontext() if trains is None else fused_activations(model):
-            step = _run(model, shape, backward=True, trained=trained, tail=tail, again=again)
+        if trains is None:
+            step = _run(model, shape, backward=True, tail=tail, again=again)
+        else:
+            step = _step(model, shape, trained, tail, how)
         start = replace(shape, length=shape.shared, shared=0, answer_positions=1)
         prefix = _run(model, start, backward=False) if shape.shared else None
-    except _FAILURES as error:
+    except FAILURES as error:
         raise CircuitsError(
             f"{type(model).__name__}: it cannot be planned, since its code depends on data "
             f"({(str(error) or type(error).__name__).splitlines()[0]})"
@@ -206,105 +217,134 @@ def _traced(
     )
 
 
-def _empty(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    if config.is_encoder_decoder:
-        raise CircuitsError(
-            f"{type(config).__name__}: no language model, but an encoder-decoder, whose passes are "
-            "not planned"
-        )
-    try:
-        with torch.device("meta"):
-            model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype)
-    except _FAILURES as error:
-        raise CircuitsError(f"{type(config).__name__}: no language model ({error})") from error
-    torch.nn.Module.train(model, False)
-    # Else the model warns that its zeros are padding.
-    model.config.get_text_config().pad_token_id = None
-    return model
-
-
-def _adapt(model: PreTrainedModel) -> None:
-    """Put a LoRA on every linear map of the layers, of a model that sees those of its text."""
-    from peft import LoraConfig, get_peft_model
-
-    gpt2 = any(isinstance(module, Conv1D) for module in model.modules())
-    inside = tower(model)
-    linear: str | list[str] = "all-linear"
-    if inside:
-        named = model.named_modules()
-        linear = [n for n, m in named if isinstance(m, nn.Linear) and n.startswith(f"{inside}.")]
-    with quiet_peft(), torch.device("meta"):
-        get_peft_model(
-            model,
-            LoraConfig(task_type="CAUSAL_LM", r=_RANK, target_modules=linear, fan_in_fan_out=gpt2),
-        )
-
-
 def _run(
     model: PreTrainedModel,
     shape: Shape,
     *,
     backward: bool,
-    trained: Sequence[Tensor] = (),
     tail: Sequence[nn.Module] = (),
     again: Recomputable | None = None,
 ) -> Pass:
-    tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
-    mask = torch.ones_like(tokens) if shape.padded else None
-    answer_positions = torch.zeros(
-        shape.batch * shape.answer_positions, dtype=torch.long, device="meta"
-    )
+    """A pass of a frozen model, without gradients or with those of its embedding."""
     leaves: list[Tensor] = []
 
     def leaf(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
-        if trained or not backward:
+        if not backward:
             return None
         leaves.append(output.detach().requires_grad_())
         return leaves[-1]
 
-    def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0][:, -shape.answer_positions :].flatten(0, 1)[None], *args[1:])
-
     counter = Counter([*model.parameters(), *model.buffers()], answer=not shape.padded)
-    with counter, _Attention(shape):
+    attention = Attention(shape.device)
+    with counter, attention:
+        tokens, mask = _tokens(shape)
         prefix_cache = _shared(model, tokens[:, : shape.shared]) if shape.shared else []
-        optimizer = _begun(trained, shape.device) if trained else None
-        arguments: dict[str, object] = {"input_ids": tokens[:, shape.shared :], "use_cache": False}
+        arguments: dict[str, object] = {"input_ids": tokens[:, shape.shared :]}
         if prefix_cache:
             arguments["past_key_values"] = cache = DynamicCache()
             for layer, (keys, values) in enumerate(prefix_cache):
                 cache.update(keys, values, layer)
         counter.matmul = counter.attention = counter.moved = counter.launches = 0
         counter.peak = counter.live
-        handles = [
-            model.get_input_embeddings().register_forward_hook(leaf),
-            model.get_output_embeddings().register_forward_pre_hook(gather),
-        ]
+        handle = model.get_input_embeddings().register_forward_hook(leaf)
         try:
-            narrow = sparse_last_layer(tail, shape.batch, answer_positions, answer_positions)
-            # `autograd.grad` runs outside of modes like `_Attention`.
-            twice = nullcontext() if again is None else recomputed(again, _Attention(shape))
-            with torch.set_grad_enabled(backward), narrow, twice:
-                logits = model(**arguments, attention_mask=mask).logits[0].float()
-                metric = torch.log_softmax(logits, dim=-1)[:, :1].sum()
+            # `autograd.grad` runs outside of modes like `Attention`.
+            twice = nullcontext() if again is None else recomputed(again, Attention(shape.device))
+            with torch.set_grad_enabled(backward), _at_answers(model, shape, tail), twice:
+                metric = _metric(model(**arguments, attention_mask=mask, use_cache=False).logits)
                 alive = counter.live
-                if optimizer is not None:
-                    torch.autograd.backward(metric)
-                    clip_grad_norm_(trained, 1.0)
-                    optimizer.step()
-                elif backward:
+                if backward:
                     torch.autograd.grad(metric, leaves, allow_unused=True)
         finally:
-            for handle in handles:
-                handle.remove()
-    return Pass(
-        counter.matmul,
-        counter.attention,
-        counter.moved,
-        counter.launches,
-        alive,
-        counter.peak,
+            handle.remove()
+    return _pass(counter, alive)
+
+
+def _step(
+    model: PreTrainedModel,
+    shape: Shape,
+    trained: Sequence[Tensor],
+    tail: Sequence[nn.Module],
+    how: StepOptions,
+) -> Pass:
+    """A step of training: each of its pieces forward and backward, then the update.
+
+    All pieces but the first find the gradients of those before, so two of them say what any number
+    of them takes.
+    """
+    piece = replace(shape, batch=-(-shape.batch // how.accumulation))
+
+    @contextmanager
+    def kernels() -> Iterator[None]:
+        precision = MixedPrecision(shape.device) if how.bf16 else nullcontext()
+        with Attention(shape.device), precision:
+            yield
+
+    again: AbstractContextManager[object] = nullcontext()
+    if how.gradient_checkpointing:  # the backward pass runs outside of such modes
+        again = layers_run_again(model, context_fn=lambda: (nullcontext(), kernels()))
+    counter = Counter([*model.parameters(), *model.buffers()], answer=not shape.padded)
+    with counter, fused_activations(model), again, _at_answers(model, piece, tail):
+        optimizer = _begun(trained, shape.device)
+        tokens, mask = _tokens(piece)
+        counter.matmul = counter.attention = counter.moved = counter.launches = 0
+        counter.peak = counter.live
+        work = [Workload()]
+        for _ in range(min(2, how.accumulation)):
+            with torch.enable_grad():
+                with kernels():
+                    logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+                metric = _metric(logits)
+                del logits
+                alive = counter.live
+                torch.autograd.backward(metric)
+            del metric
+            work.append(_pass(counter, alive))
+        clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+    whole = _pass(counter, alive)
+    before, behind = work[-2:]
+    more = Workload(
+        *(
+            (how.accumulation - min(2, how.accumulation))
+            * (getattr(behind, kind.name) - getattr(before, kind.name))
+            for kind in fields(Workload)
+        )
     )
+    summed = whole + more
+    return Pass(**vars(summed), saved=whole.saved, peak=whole.peak)
+
+
+def _tokens(shape: Shape) -> tuple[Tensor, Tensor | None]:
+    """A batch, and its mask where prompts are padded."""
+    tokens = torch.zeros(shape.batch, shape.length, dtype=torch.long, device="meta")
+    return tokens, torch.ones_like(tokens) if shape.padded else None
+
+
+@contextmanager
+def _at_answers(model: PreTrainedModel, shape: Shape, tail: Sequence[nn.Module]) -> Iterator[None]:
+    """Within, there are logits, and what of the last layer they need, at answer positions alone."""
+    places = torch.zeros(shape.batch * shape.answer_positions, dtype=torch.long, device="meta")
+
+    def gather(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0][:, -shape.answer_positions :].flatten(0, 1)[None], *args[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(gather)
+    try:
+        with sparse_last_layer(tail, shape.batch, places, places):
+            yield
+    finally:
+        handle.remove()
+
+
+def _metric(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits[0].float(), dim=-1)[:, :1].sum()
+
+
+def _pass(counter: Counter, alive: int) -> Pass:
+    """What was counted so far. alive: bytes at the end of the forward pass."""
+    work = (counter.matmul, counter.attention, counter.moved, counter.launches)
+    return Pass(*work, alive, counter.peak)
 
 
 def _begun(trained: Sequence[Tensor], device: str) -> torch.optim.Optimizer:
@@ -322,61 +362,3 @@ def _shared(model: PreTrainedModel, tokens: Tensor) -> list[tuple[Tensor, Tensor
     with torch.no_grad():
         run = model.base_model(input_ids=tokens, past_key_values=DynamicCache(), use_cache=True)
     return [(layer.keys, layer.values) for layer in run.past_key_values.layers]
-
-
-class _Attention(TorchFunctionMode):
-    """Attention as the device would run it: fused where it has a kernel for it."""
-
-    def __init__(self, shape: Shape) -> None:
-        TorchFunctionMode.__init__(self)
-        self.device, self.dtype = shape.device, shape.dtype
-
-    def __torch_function__(
-        self,
-        function: Callable[..., object],
-        types: Iterable[type],
-        args: tuple[object, ...] = (),
-        kwargs: dict[str, object] | None = None,
-    ) -> object:
-        if function is scaled_dot_product_attention:
-            attend: Callable[..., Tensor] = self._attend
-            return attend(*args, **(kwargs or {}))
-        return function(*args, **(kwargs or {}))
-
-    def _attend(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """The signature is PyTorch's."""
-        if not self._fused(query, value, enable_gqa, dropout_p):
-            return scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                attn_mask,
-                dropout_p,
-                is_causal,
-                scale=scale,
-                enable_gqa=enable_gqa,
-            )
-        mask = None if attn_mask is None else attn_mask.to(query.dtype)
-        output: Tensor = FUSED_ATTENTION(
-            query, key, value, dropout_p, is_causal, attn_mask=mask, scale=scale
-        )[0]
-        return output
-
-    def _fused(self, query: Tensor, value: Tensor, grouped: bool, dropout: float) -> bool:
-        if query.shape[-1] != value.shape[-1]:
-            return False
-        if self.device == "cpu":
-            return dropout == 0
-        # CUDA's kernel for float32 knows no grouped heads.
-        half = self.dtype in (torch.float16, torch.bfloat16)
-        return (half and query.shape[-1] <= _WIDEST_FUSED) or not grouped

@@ -97,7 +97,12 @@ def plan(config: PreTrainedConfig, job: Job, *, overhead: int = 0) -> Plan:
             f"{job.shape.length} tokens, but the model's context window holds {sizes.n_ctx}"
         )
     traced = count_passes(
-        config, job.shape, trains=job.cost.trains, recompute=job.recompute, quantize=job.quantize
+        config,
+        job.shape,
+        trains=job.cost.trains,
+        recompute=job.recompute,
+        quantize=job.quantize,
+        how=job.step,
     )
     case = Case(job, sizes, traced)
     return Plan(job, sizes, traced, case.lasting, job.cost.phases(case), overhead)

@@ -46,6 +46,7 @@ class Proportion:
                 trains=job.cost.trains,
                 recompute=job.recompute,
                 quantize=job.quantize,
+                how=job.step,
             )
 
         single = traced(1)

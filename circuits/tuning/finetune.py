@@ -20,9 +20,9 @@ from accelerate import PartialState
 from transformers import PreTrainedTokenizerBase
 
 from circuits.errors import CircuitsError
-from circuits.models.lean_training import fused_activations
+from circuits.models.lean_training import fused_activations, layers_run_again
 from circuits.options.tuning import FinetuneSettings
-from circuits.tuning.batches import require_examples
+from circuits.tuning.batches import require_examples, without_adapter
 from circuits.tuning.trainer import TargetTrainer, TrainingData
 from circuits.tuning.training_arguments import arguments_of
 from circuits.tuning.training_folder import (
@@ -35,7 +35,6 @@ from circuits.tuning.training_log import TrainingLog
 from circuits.tuning.training_tables import require_writers, write_tables
 from circuits.tuning.tuned_model import TunedModel
 from circuits.tuning.undisturbed import (
-    layers_run_again,
     model_as_found,
     only_new_garbage,
     own_random_numbers,
@@ -140,7 +139,9 @@ def finetune(
             with (
                 only_new_garbage(),
                 fused_activations(model),
-                layers_run_again(model) if settings.gradient_checkpointing else nullcontext(),
+                layers_run_again(without_adapter(model))
+                if settings.gradient_checkpointing
+                else nullcontext(),
             ):
                 trainer = TargetTrainer(model, arguments, settings, data, folder)
                 log = trainer.run(progress=progress)

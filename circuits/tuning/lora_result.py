@@ -168,8 +168,8 @@ class LoraComparison(Plotted, ResultFile):
         """Every run, a row each.
 
         Returns:
-            Columns condition, seed, draw, layers, heads, parameters, learning_rate, loss (held out, nats a
-            token), gap (to the loss on training examples), rougeL, seconds.
+            Columns condition, seed, draw, layers, heads, parameters, learning_rate, loss (held
+            out, nats a token), gap (to the loss on training examples), rougeL, seconds.
         """
         import pandas as pd
 

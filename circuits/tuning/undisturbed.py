@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from circuits.errors import CircuitsError
-from circuits.tuning.batches import without_adapter
-
 if TYPE_CHECKING:
     from circuits.tuning.tuned_model import TunedModel
 
@@ -61,25 +58,3 @@ def only_new_garbage() -> Iterator[None]:
     finally:
         gc.collect()
         gc.unfreeze()
-
-
-@contextmanager
-def layers_run_again(model: TunedModel) -> Iterator[None]:
-    """Within, layers keep nothing for the backward pass and are run again in it, dropout alike."""
-    plain = without_adapter(model)
-    if not plain.supports_gradient_checkpointing:
-        raise CircuitsError(
-            f"gradient_checkpointing: a {plain.config.model_type} cannot run its layers again; "
-            "leave it out, and use accumulation for less memory"
-        )
-    # transformers 5.2x gave it another name, and warns of the old one
-    word = "activation" if hasattr(plain, "activation_checkpointing_enable") else "gradient"
-    how = {f"{word}_checkpointing_kwargs": {"use_reentrant": False}}
-    getattr(plain, f"{word}_checkpointing_enable")(**how)
-    # It also asks for gradients of the embeddings, of a LoRA on the upper layers down to the first,
-    # and goes on to when it is disabled. Only the reentrant kind needs them.
-    plain.disable_input_require_grads()
-    try:
-        yield
-    finally:
-        getattr(plain, f"{word}_checkpointing_disable")()

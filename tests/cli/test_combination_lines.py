@@ -12,6 +12,8 @@ from circuits.cli.app import app
 from circuits.cli.combination_lines import combination_lines, flags
 from circuits.options.engine import RayEngine
 from circuits.options.model import LoadOptions
+from circuits.options.tuning import StepOptions
+from circuits.pipeline import load_recipe
 from circuits.planning import JOBS, Combination, Devices, Fit, FitSearch, Shape
 from circuits.planning.spread import Spread
 
@@ -53,17 +55,25 @@ def parsed(words):
 def test_verbs_take_the_flags_for_what_they_say(name, devices, one, spread):
     job = job_of(Shape(4, 32), name)
     if job.cost.trains:  # plain, in this process
-        one, spread = PLAIN, None
+        step = StepOptions(accumulation=2, gradient_checkpointing=True, bf16=one.recompute)
+        one, spread = replace(PLAIN, step=step), None
     if job.cost.alone:
         one = replace(one, workers=1)
     one = replace(one, recompute=one.recompute and job.cost.recomputes)
     words = flags(job, Fit("nothing", one, 10**9, 1.0, spread), devices)
     given = parsed(words)
     if words[0] == "run":
-        assert (given["recipe"], given["overrides"]) == ("RECIPE", ["lora.batch_size=4"])
+        overrides = ["batch_size=4", "accumulation=2", "gradient_checkpointing=true"]
+        overrides += ["bf16=true"] if one.step.bf16 else []
+        expected = [f"lora.{override}" for override in overrides]
+        assert (given["recipe"], given["overrides"]) == ("RECIPE", expected)
+        section = load_recipe("quickstart", given["overrides"]).lora
+        assert section is not None and section.gradient_checkpointing is True
         return
     assert given["batch_size"] == 4
     if job.cost.trains:
+        assert (given["accumulation"], given["gradient_checkpointing"]) == (2, True)
+        assert given["bf16"] is one.step.bf16
         return
     assert (given["dtype"], given["quantize"]) == (
         str(one.dtype).removeprefix("torch."),

@@ -77,15 +77,35 @@ def test_devices_that_are_named_get_the_cheapest_settings(config_alone):
     assert done.returncode == 1 and "  nothing fits 0 MB: the nearest takes 5" in done.stdout
 
 
-def test_training_that_does_not_fit_is_of_fewer_examples(config_alone):
-    done = circuits(
-        *("plan", "--model", config_alone, "--length", 64, "--job", "finetune"),
-        *("--devices", "520MB"),
-    )
+def test_training_that_does_not_fit_runs_its_step_in_pieces(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 64, "--job", "finetune")
+    done = circuits(*arguments, "--devices", "520MB")
     assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.partition("to measure:\n")[2].splitlines()
-    assert line.startswith("  another training, of fewer examples a step: ")
-    assert 1 <= parsed(line.rpartition(": ")[2].split())["batch_size"] < 32
+    line, narrow = done.stdout.partition("to measure:\n")[2].splitlines()
+    assert line.startswith("  nothing changes but last digits: ")
+    flags = parsed(line.rpartition(": ")[2].split())
+    assert flags["batch_size"] == 32
+    assert flags["accumulation"] or flags["gradient_checkpointing"]
+    assert narrow.startswith("  products of 8 significant bits, as mixed precision has them: ")
+    assert parsed(narrow.rpartition(": ")[2].split())["bf16"] is True
+
+
+def test_how_a_step_is_run_is_planned(config_alone):
+    arguments = ("plan", "--model", config_alone, "--length", 64, "--job", "finetune")
+    arguments += ("--device", "cuda:7", "--memory", "24GB")
+    peaks = []
+    for flags in ((), ("--accumulation", 8), ("--accumulation", 8, "--gradient-checkpointing")):
+        done = circuits(*arguments, *flags)
+        assert done.returncode == 0, done.stderr
+        peaks.append(float(done.stdout.partition("peak: ")[2].split(" MB")[0].split()[-1]))
+    assert peaks[0] > peaks[1] > peaks[2]
+    assert "layers run again: examples of 64 tokens, 32 at a time in 8 pieces" in done.stdout
+    done = circuits(*arguments, "--bf16")
+    assert "32 at a time, float32, products in bfloat16" in done.stdout
+    refused(
+        circuits("plan", "--model", config_alone, "--length", 8, "--device", "cpu", "--bf16"),
+        "eap-ig trains nothing; leave accumulation, gradient_checkpointing and bf16 out",
+    )
 
 
 def test_recomputation_is_planned(config_alone):

@@ -32,6 +32,8 @@ MINIATURE = [
     "evaluation.completeness={n_pairs: 4, n_sets: 3, n_steps: 2, n_candidates: 3}",
     "evaluation.stability.n_resamples=20",
     "evaluation.perturbations=[typos]",
+    "evaluation.rivals={multiples: [1]}",
+    "evaluation.ablations=[corrupted,mean]",
     "evaluation.quality.n_examples=4",
     "comparison.n_resamples=200",
     "model_diff.documents=12",
@@ -127,8 +129,13 @@ def test_evaluation_makes_sense(folder):
         assert one.minimality.faithfulness.n == 4 and len(one.minimality.control) == 5
         assert one.completeness.incompleteness.n == 2 and len(one.completeness.random) == 3
         assert one.stability.resample_jaccard.value > one.stability.control.high
+        assert len(one.rivals.rivals) == 1 and set(one.ablations) == {"corrupted", "mean"}
+        assert one.ablations["corrupted"].circuit == one.circuit.faithfulness
     fingerprints = {pairs.fingerprint for pairs in found.pairs.values()}
     assert len(fingerprints) == len(found.pairs), "no set of pairs is used twice"
+    page = (folder / "report.html").read_text()
+    assert "The recipe leaves out nodes that take over (--set evaluation.backups={}) and " in page
+    assert "--set evaluation.rivals" not in page
 
 
 def test_comparison_and_model_diff_make_sense(folder):

@@ -10,6 +10,7 @@ import torch
 from conftest import CONFIGS
 from named_job import job_of
 
+from circuits.options.tuning import StepOptions
 from circuits.planning import Devices, Rates, Shape, combinations, passes, plan
 from circuits.planning.combinations import _READING, _STARTING
 from circuits.planning.plan import with_slack
@@ -173,20 +174,41 @@ def test_what_is_asked_for_is_no_change():
     assert only.changes == "nothing" and only.combination.quantize == "nf4"
 
 
+def of_step(job, **step):
+    """The plan of a training whose step is run in this way."""
+    return plan(CONFIG, replace(job, step=StepOptions(**step)))
+
+
 @pytest.mark.parametrize("name", ["finetune", "lora"])
-@pytest.mark.exhaustive
-def test_training_is_never_of_fewer_examples_unasked(name):
-    job = job_of(Shape(8, 32, device="cuda"), name, steps=3)
-    takes = [plan(CONFIG, job.of(batch)) for batch in range(1, 9)]
-    one = takes[-1].seconds(WORK_BOUND)
-    (fit,) = combinations(CONFIG, job, Devices(4, takes[-1].total), rates(WORK_BOUND)).fits[:1]
-    assert fit.changes == "nothing" and fit.combination.batch == 8
-    assert fit.combination.workers == 1 and fit.seconds == pytest.approx(one)
-    tight = combinations(CONFIG, job, Devices(4, takes[4].total), rates(WORK_BOUND))
-    # Training's peak is the higher of two lines over the batch, so that four may be said of five.
-    (fewer,) = tight.fits
-    assert fewer.changes == "examples" and fewer.combination.batch == (
-        4 if name == "finetune" else 5
-    )
-    none = combinations(CONFIG, job, Devices(4, 1000), rates(WORK_BOUND))
-    assert none.fits == () and none.nearest.bytes == takes[0].total
+@pytest.mark.exhaustive_but("lora")
+def test_training_keeps_its_step_and_runs_it_in_pieces(name):
+    job = job_of(Shape(8, 64, device="cuda"), name, steps=3)
+    whole = of_step(job)
+    fit, narrow = combinations(CONFIG, job, Devices(4, whole.total), rates(WORK_BOUND)).fits
+    assert fit.changes == "nothing" and fit.combination.step == StepOptions()
+    assert fit.combination.workers == 1 and fit.bytes == whole.total
+    assert fit.seconds == pytest.approx(whole.seconds(WORK_BOUND))
+    assert narrow.changes == "products" and narrow.combination.step == StepOptions(bf16=True)
+
+    ways = {
+        (again, pieces): of_step(job, accumulation=pieces, gradient_checkpointing=again)
+        for again in (False, True)
+        for pieces in (1, 2, 4, 8)
+    }
+    sizes = sorted({made.total for made in ways.values()})
+    chosen = set()
+    for limit in sizes:
+        fitting = {way: made for way, made in ways.items() if made.total <= limit}
+        fastest = min(made.seconds(LAUNCH_BOUND) for made in fitting.values())
+        (fit, *_) = combinations(CONFIG, job, Devices(1, limit), rates(LAUNCH_BOUND)).fits
+        step = fit.combination.step
+        assert fit.changes == "nothing" and fit.combination.batch == 8
+        assert fit.bytes == ways[step.gradient_checkpointing, step.accumulation].total <= limit
+        assert f"{fit.seconds:.3g}" == f"{fastest:.3g}"
+        chosen.add(step)
+    assert len(chosen) > 2
+    asked = replace(job, step=StepOptions(accumulation=4, bf16=True))
+    (kept,) = combinations(CONFIG, asked, Devices(1, 10**9), rates(LAUNCH_BOUND)).fits
+    assert kept.combination.step == asked.step
+    none = combinations(CONFIG, asked, Devices(1, 1000), rates(LAUNCH_BOUND))
+    assert none.fits == () and none.nearest.combination.step.bf16

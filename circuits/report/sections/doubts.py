@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuits.evaluation import doubts
-from circuits.format import count, estimate, typeset
+from circuits.format import count, estimate, listed, typeset
 from circuits.report.blocks import Block, Heading, Method, Note, Table
 from circuits.report.run import Run
 from circuits.report.sections.faithfulness import BOOTSTRAP, DEFINITION
@@ -50,6 +50,31 @@ def answers(run: Run) -> Iterator[Block]:
         ),
         chosen=[name for name, questions in by_checkpoint.items() if questions][-1],
     )
+    if unasked := _unasked(run):
+        yield Note(
+            f"The recipe leaves out {listed(unasked)}. A run with these settings, in a folder of "
+            "its own, asks it of every checkpoint; `circuits evaluate` asks it of one."
+        )
+
+
+_QUESTIONS = {
+    "rivals": ("circuits that avoid this one", "{}"),
+    "ablations": ("f with means or zeros in the place of what is left out", "[mean, zero]"),
+    "backups": ("nodes that take over", "{}"),
+    "null_model": ("the same in a model of shuffled weights", "{}"),
+}
+
+
+def _unasked(run: Run) -> list[str]:
+    """What the run's recipe leaves out, each with the setting that asks it."""
+    section = run.settings.get("evaluation")
+    if not isinstance(section, dict):
+        return []
+    return [
+        f"{words} (--set evaluation.{name}={value})"
+        for name, (words, value) in _QUESTIONS.items()
+        if name in section and not section[name]
+    ]
 
 
 def ablations(run: Run) -> Iterator[Block]:
