@@ -133,7 +133,8 @@ def _narrowed(linear_map: LinearMap, heads: Sequence[HeadSlice]) -> LinearMap:
     if not heads:
         return linear_map
     width = sum(head.size for head in heads)
-    return replace(linear_map, **{"outputs" if heads[0].reads else "inputs": width})
+    reads = heads[0].reads
+    return replace(linear_map, outputs=width) if reads else replace(linear_map, inputs=width)
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def train_heads_alone(model: PeftModel, heads: HeadsByMap) -> TrainedHeads:
     return TrainedHeads(model, masks)
 
 
-def _restrict(weight: nn.Parameter, heads: Sequence[HeadSlice]) -> Bool[Tensor, "row column"]:
+def _restrict(weight: Tensor, heads: Sequence[HeadSlice]) -> Bool[Tensor, "row column"]:
     """Zero what belongs to other heads, and its gradients from now on; gives what trains."""
     mask = torch.zeros_like(weight, dtype=torch.bool)
     for head in heads:
@@ -209,7 +210,7 @@ def _restrict(weight: nn.Parameter, heads: Sequence[HeadSlice]) -> Bool[Tensor, 
         mask[features if head.reads else (slice(None), features)] = True
     with torch.no_grad():
         weight.masked_fill_(~mask, 0)
-    weight.register_hook(partial(_only, mask))  # type: ignore[no-untyped-call]
+    weight.register_hook(partial(_only, mask))
     return mask
 
 

@@ -162,7 +162,7 @@ def measure(
         "method": method,
         "shape": f"{n} x {length}",
         "shared": estimate.job.shape.shared,
-        "step": {name: value for name, value in asdict(step).items() if value not in (1, False)},
+        "step": asdict(step),
         "predicted_gigabytes": round(estimate.total / 1e9, 3),
         "measured_gigabytes": round(peak / 1e9, 3),
         "memory_off": round(estimate.total / peak - 1, 3),

@@ -241,7 +241,9 @@ def test_a_step_in_pieces_takes_their_passes_and_one_update():
         llama, Shape(8, 32), trains="weights", how=StepOptions(gradient_checkpointing=True)
     ).step
     assert again.saved < 0.8 * whole.saved
-    assert whole.matmul < again.matmul < 1.6 * whole.matmul
+    # Two products forward, twice, and five backward; and the last layer runs at all positions.
+    assert 7 * again.attention == 9 * whole.attention
+    assert whole.matmul < again.matmul < 2 * whole.matmul
 
 
 @pytest.mark.parametrize("name", ["eap-ig", "evaluate", "finetune"])

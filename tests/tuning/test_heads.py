@@ -19,6 +19,7 @@ from circuits.models import HookedModel
 from circuits.models.adapters import quiet_peft
 from circuits.models.view import input_major
 from circuits.options.tuning import AdapterOptions, FinetuneSettings, LoraProtocol
+from circuits.report.sections.lora import _where
 from circuits.tuning.conditions import lora_targets
 from circuits.tuning.finetune import finetune
 from circuits.tuning.heads import (
@@ -149,6 +150,9 @@ def test_a_comparison_by_head(name, model_folder, make_examples, tmp_path, monke
     moved = sum(int((p != 0).sum()) for n, p in adapted.named_parameters() if "lora_" in n)
     assert 0.8 * result.budget < by_head.parameters == moved <= result.budget
     assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+    assert _where(by_head) == "0, 1, 2; heads: 2 q, 1 output and 1 v" and _where(whole) == "0, 1, 2"
+    assert list(result.to_frame()["heads"]) == ["", ", ".join(by_head.heads)]
 
     monkeypatch.setattr("circuits.tuning.lora_comparison.finetune", None)
     assert compare_lora_targets(*call) == result
