@@ -187,7 +187,7 @@ class Bench:
         Raises:
             CircuitsError: where the file is of another setting.
         """
-        path = self.folder / f"{_file_name(name)}.json"
+        path = self.folder / f"{file_name(name)}.json"
         if not path.exists():
             cell = self._made(name)
             cell.save(path)
@@ -209,7 +209,7 @@ class Bench:
         except CircuitsError as error:
             return self._refused(name, str(error))
         seconds = time.process_time() - start
-        replace(scores, per_example=None).save(self.folder / "scores", _file_name(name))
+        replace(scores, per_example=None).save(self.folder / "scores", file_name(name))
         empty, size = Circuit.empty(scores.layout), _size(scores, SHARE)
         first_edges = edge_order(scores, "top-n", "signed")[:size]
         metric, right = _judged(self.model, self.judged, scores, row.strategy)
@@ -224,7 +224,7 @@ class Bench:
         )
 
     def _scores(self, name: str) -> EdgeScores:
-        return EdgeScores.load(self.folder / "scores" / f"{_file_name(name)}.safetensors")
+        return EdgeScores.load(self.folder / "scores" / f"{file_name(name)}.safetensors")
 
     def _refused(self, name: str, reason: str) -> Cell:
         return Cell(
@@ -278,5 +278,6 @@ def _size(scores: EdgeScores, share: float) -> int:
     return max(1, int(share * scores.layout.n_edges))
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A method's name as that of its files, without an ending."""
     return name.replace(", ", "-").replace(" + ", "-and-").replace(" ", "-")

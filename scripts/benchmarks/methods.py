@@ -16,7 +16,8 @@ Edges are scored on `--score` pairs of the training split; circuits by whole pat
   rows' scores counts their time too.
 
 One JSON file a model, task and method under `--out`; those that are there already are not made
-again, so that a killed run goes on. The tables are printed and written to tables.md.
+again, so that a killed run goes on. The tables are printed and written to tables.md; with
+`--tables` they are of what is there, and nothing is made.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from method_cells import Bench, Cell
+from method_cells import Bench, Cell, file_name
 from method_rows import BASE, ROWS
 from method_tables import line_of, tables
 
@@ -56,8 +57,27 @@ def main() -> None:
     parser.add_argument("--judge", type=int, default=16, help="pairs to judge circuits on")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
+    parser.add_argument("--tables", action="store_true", help="of what is there; make nothing")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    cells = there(given) if given.tables else made(given)
+    publish(given.out, tables(cells), figures_by_method(cells))
+
+
+def there(given: argparse.Namespace) -> list[Cell]:
+    """The cells that have a file."""
+    return [
+        Cell.load(path)
+        for source in given.models
+        for name in given.tasks
+        for method in given.methods
+        for path in [given.out / source / name / f"{file_name(method)}.json"]
+        if path.exists()
+    ]
+
+
+def made(given: argparse.Namespace) -> list[Cell]:
+    """All cells; those that have no file are made."""
     cells: list[Cell] = []
     for source in given.models:
         model = HookedModel.from_pretrained(source)
@@ -67,7 +87,7 @@ def main() -> None:
             for method in given.methods:
                 cells.append(bench.cell(method))
                 print(line_of(cells[-1], base), flush=True)
-    publish(given.out, tables(cells), figures_by_method(cells))
+    return cells
 
 
 def figures_by_method(cells: Sequence[Cell]) -> dict[str, Any]:

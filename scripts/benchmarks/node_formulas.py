@@ -16,8 +16,9 @@ First how far each is from the exact effects over all pairs. Then circuits of no
 all, judged on other pairs: f by absolute and by signed score, for draws of `--draws` pairs each,
 apart from one another, out of `--n`. In brackets, how much of what a circuit holds works against
 the behaviour: the sum of the negative exact effects in it, over all pairs, as a share of the sum of
-all nodes' positive ones. One table a number of pairs, means over the draws with the least and the
-greatest f.
+all nodes' positive ones (with `--no-exact`, which saves most of the time, of the scores at the
+output instead). One table a number of pairs, means over the draws with the least and the
+greatest f; last, the difference of the two formulas, with its interval over the judged pairs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from method_tables import told
 from methods import QUESTIONS
 from torch import Tensor
 
@@ -50,6 +52,7 @@ from circuits.models.hooks import Hooks
 from circuits.models.view import ReadsInput
 from circuits.options.choices import Ranking
 from circuits.runtime.batching import over_batches
+from circuits.statistics.estimate import estimates
 from tasks.pairs import PairBatch, PairSet
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -144,7 +147,7 @@ def circuit_table(
     draws: Sequence[Sequence[int]],
 ) -> str:
     """f of the circuits, and what works against the behaviour in them."""
-    exact = by_formula["exact"].mean(dim=0)
+    effects = by_formula.get("exact", by_formula["at output"]).mean(dim=0)
     candidates = empty_like(like).candidates
     sizes = [round(share * len(candidates)) for share in SHARES]
     keys = [(name, ranking) for name in by_formula for ranking in RANKINGS]
@@ -160,9 +163,25 @@ def circuit_table(
     ]
     measured = measure(model, judged, circuits)
     shape = (len(keys), len(draws), len(sizes))
-    f = faithfulness_from_means(measured.columns.mean(dim=0)).view(shape)
-    gain = float(exact[candidates].clamp(min=0).sum())
-    harm = torch.tensor([float(exact[c.mask].clamp(max=0).sum()) for c in circuits]).view(shape)
+
+    def of_all(
+        means: Float[Tensor, "*resample column"],
+    ) -> Float[Tensor, "*resample key draw size"]:
+        return faithfulness_from_means(means).view(*means.shape[:-1], *shape)
+
+    def output_less_input(
+        means: Float[Tensor, "*resample column"],
+    ) -> Float[Tensor, "*resample figure"]:
+        by_key = of_all(means).mean(dim=-2)
+        sides = [
+            torch.cat([by_key[..., keys.index((name, ranking)), :] for ranking in RANKINGS], dim=-1)
+            for name in ("at output", "at input")
+        ]
+        return sides[0] - sides[1]
+
+    f = of_all(measured.columns.mean(dim=0))
+    gain = float(effects[candidates].clamp(min=0).sum())
+    harm = torch.tensor([float(effects[c.mask].clamp(max=0).sum()) for c in circuits]).view(shape)
     rows = []
     for key, of_draws, harms in zip(keys, f, harm / gain, strict=True):
         cells = [
@@ -172,6 +191,10 @@ def circuit_table(
             for column, against in zip(of_draws.T, harms.T, strict=True)
         ]
         rows.append([*key, *cells])
+    differences = [told(one) for one in estimates(measured.columns, output_less_input)]
+    for index, ranking in enumerate(RANKINGS):
+        first = index * len(sizes)
+        rows.append(["output less input", ranking, *differences[first : first + len(sizes)]])
     head = [f"f at {size} of {len(candidates)} (against)" for size in sizes]
     return table(("gradient", "ranking", *head), rows)
 
@@ -184,6 +207,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=32, help="pairs to score nodes on")
     parser.add_argument("--draws", type=int, nargs="+", default=[8, 32], help="pairs of a draw")
     parser.add_argument("--judge", type=int, default=16, help="pairs to judge circuits on")
+    parser.add_argument("--no-exact", action="store_true", help="leave out the exact effects")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -197,9 +221,11 @@ def main() -> None:
     by_formula = {
         "at output": scores.per_example,
         "at input": with_mlp_inputs(model, pairs, scores),
-        "exact": exact_effects(model, pairs, scores),
     }
-    print(f"{given.model}, {given.task}, {len(pairs)} pairs\n\n{agreement(model, by_formula)}")
+    print(f"{given.model}, {given.task}, {len(pairs)} pairs\n")
+    if not given.no_exact:
+        by_formula["exact"] = exact_effects(model, pairs, scores)
+        print(agreement(model, by_formula))
     for n in given.draws:
         draws = [range(start, start + n) for start in range(0, len(pairs) - n + 1, n)]
         print(f"{len(draws)} draws of {n} pairs, judged on {len(judged)}\n", flush=True)

@@ -175,7 +175,7 @@ def test_circuits_of_nodes_by_each_formula(scripts, bench):
     formulas = scripts["node_formulas"]
     scores = circuits.attribute_nodes(bench.model, bench.pairs, "eap-ig", per_example=True)
     exact = formulas.exact_effects(bench.model, bench.pairs, scores)
-    by_formula = {"at output": scores.per_example, "exact": exact}
+    by_formula = {"at output": scores.per_example, "at input": exact, "exact": exact}
     draws = [range(2), range(2, 4)]
     text = formulas.circuit_table(bench.model, bench.judged, scores, by_formula, draws)
     best = replace(scores, values=exact[:2].mean(dim=0), per_example=None)
@@ -189,4 +189,29 @@ def test_circuits_of_nodes_by_each_formula(scripts, bench):
     cell = f"{sum(f) / 2:.2f} [{min(f):.2f}, {max(f):.2f}]"
     (row,) = [line for line in text.splitlines() if line.startswith("| exact | signed |")]
     assert row.split(" | ")[-1].startswith(cell)
+    f_at = {
+        tuple(line.split(" | ")[:2]): float(line.split(" | ")[2].partition(" ")[0])
+        for line in text.splitlines()
+        if "signed" in line
+    }
+    difference = f_at["| at output", "signed"] - f_at["| exact", "signed"]
+    assert f_at["| output less input", "signed"] == pytest.approx(difference, abs=0.011)
     assert "other sign than exact" in formulas.agreement(bench.model, by_formula)
+
+
+def test_a_killed_run_goes_on_and_tables_can_be_made_alone(scripts, tmp_path, monkeypatch, capsys):
+    given = ["--models", "newsroom-gpt2", "--tasks", "newsroom", "--score", "2", "--judge", "2"]
+
+    def run(*more):
+        monkeypatch.setattr(sys, "argv", ["methods.py", *given, "--out", str(tmp_path), *more])
+        scripts["methods"].main()
+        return capsys.readouterr().out
+
+    assert "newsroom-gpt2 newsroom eap-ig: CPR " in run("--methods", "eap-ig")
+    (path,) = tmp_path.glob("*/*/eap-ig.json")
+    before = path.stat().st_mtime_ns
+    assert "newsroom-gpt2 newsroom random: CPR " in run("--methods", "random")
+    assert path.stat().st_mtime_ns == before
+    text = run("--tables")
+    assert text.count("\n| eap-ig |") == text.count("\n| random |") == 2
+    assert "\n| gim |" not in text and text.startswith((tmp_path / "tables.md").read_text())
