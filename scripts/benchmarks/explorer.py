@@ -125,7 +125,7 @@ def frames_of(page: Page) -> dict[str, float]:
     what a frame costs, whoever else uses the cores.
     """
     page.evaluate(_FILTER, {"by": "size", "size": 500})
-    page.wait_for_timeout(1000)  # what is drawn behind the first picture
+    page.wait_for_timeout(2500)  # Cytoscape makes its picture once nothing has changed for a second
     box = page.locator(".stage").bounding_box()
     assert box is not None
     x, y = box["x"] + 20, box["y"] + 20

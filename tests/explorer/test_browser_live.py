@@ -95,6 +95,7 @@ def test_what_comes_too_late_is_not_shown_as_an_answer_to_something_else(opened)
 
 def test_what_is_said_of_f_is_of_the_circuit_that_is_shown(opened):
     """The size is moved while another circuit is measured: what comes of that one is not told."""
+    run_prompts(opened.page)
     score(opened.page)
     opened.page.wait_for_function("() => explorer.session.found?.task")
     said = opened.run(

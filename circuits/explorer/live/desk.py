@@ -290,7 +290,7 @@ class Desk:
         model = self.backend.loaded
         if request.of == "pair":
             pair = self._ready
-            name, inputs = "typed pair", (pair.pairs, [pair.batch], pair.judge)
+            name, inputs = f"{pair.pairs.task} pair", (pair.pairs, [pair.batch], pair.judge)
         elif (task := self.backend.task) is not None:
             name, inputs = f"{task.pairs.task}, here", (task.pairs, task.batches, task.judge)
         else:
