@@ -189,6 +189,14 @@ def clicks(source: str, task: str) -> None:
             f"{name}: {1000 * live_time:.1f} ms, a forward pass {1000 * plain_time:.1f} ms; beyond "
             f"1.5 passes {1000 * (live_time - 1.5 * plain_time):.1f} ms (at most 50)"
         )
+
+    def ready() -> None:
+        for _ in LivePair(model, pairs).prepare():
+            pass
+
+    live_time, plain_time = in_turns(ready, forward, 3)
+    passes = live_time / plain_time
+    print(f"a pair made ready for all clicks: {live_time:.2f} s, {passes:.1f} forward passes")
     layers = tuple(range(0, model.layout.n_layers, 6))
     spec = PatchSpec("resid_pre", "denoise", sweep=("layer", "position"), layers=layers)
 
