@@ -149,8 +149,8 @@ class Reliability(Record):
     def takes(self) -> str:
         """How many examples the target takes, in words."""
         if self.needed is None:
-            share = f"those of halves share {self.split_half_jaccard:.2f}"
-            return f"{share}: too little to tell what more would do"
+            index = f"Jaccard index of circuits of halves {self.split_half_jaccard:.2f}"
+            return f"{index}, too little to tell what more would do"
         if self.needed.value >= MOST:
             return f"{self.target:g} takes more than {MOST:,} examples"
         ends = f"[{self.needed.low}, {self.needed.high}]"
