@@ -143,11 +143,13 @@ def edge_changes(
 ) -> Changes:
     """Change of every possible edge's mean score."""
     scale = torch.maximum(before.summary.largest, after.summary.largest)
-    parts = [
-        _paired(old, new, scale, weights)
-        for (_, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True)
-    ]
-    start, change, low, high, p = (torch.cat(column) for column in zip(*parts, strict=True))
+    # Made before all blocks, as in `EdgeValues.summary`.
+    start, change, low, high, p = columns = tuple(
+        torch.empty(len(before.flat_indices), dtype=torch.float64) for _ in range(5)
+    )
+    for (edges, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True):
+        for column, part in zip(columns, _paired(old, new, scale, weights), strict=True):
+            column[edges] = part
     return _changes(edge_names(before.layout), (start, change, low, high, p), len(before))
 
 

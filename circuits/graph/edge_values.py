@@ -122,17 +122,22 @@ class EdgeValues:
         Raises:
             CircuitsError: where a score is not finite.
         """
-        means, totals, largest, digests = [], [], [], []
-        for _, values in self.blocks():
+        # Made before all blocks: small tensors that stay would leave holes where blocks were, and
+        # the heap would grow with each.
+        mean = torch.empty(len(self.flat_indices), dtype=torch.float64)
+        dtype = torch.promote_types(self.per_example.dtype, torch.float32)
+        total, largest = torch.empty(len(mean), dtype=dtype), torch.zeros(())
+        digests = []
+        for edges, values in self.blocks():
             if not torch.isfinite(values).all():
                 example = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
                 raise CircuitsError(f"the scores of example {example} are not finite")
-            means.append(values.double().mean(dim=0))
-            totals.append(values.sum(dim=0))
-            largest.append(values.abs().amax())
+            mean[edges] = values.double().mean(dim=0)
+            total[edges] = values.sum(dim=0)
+            largest = torch.maximum(largest, values.abs().amax())
             digests.append(digest(values))
         together = hashlib.sha256("".join(digests).encode()).hexdigest()
-        return Summary(torch.cat(means), torch.cat(totals), torch.stack(largest).amax(), together)
+        return Summary(mean, total, largest, together)
 
     @cached_property
     def by_source(self) -> Float[Tensor, "n source"]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_nan_is_refused_and_nothing_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a", float("nan"))
     assert not list(tmp_path.iterdir())
+
+
+def test_json_is_written_without_the_whole_text_in_memory(tmp_path):
+    value = {"rows": [{"value": place / 7} for place in range(20_000)]}
+    tracemalloc.start()
+    write_json(tmp_path / "a", value)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    text = (tmp_path / "a").read_text()
+    assert text == json.dumps(value, indent=1) + "\n"
+    assert most < len(text) / 2
 
 
 def test_missing_and_broken_files_are_named(tmp_path):
