@@ -102,8 +102,11 @@ class EdgeValues:
 
     def columns(self, edges: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
         """Scores of some edges, by their numbers."""
-        flat, flat_indices = self.per_example.flatten(1), self.flat_indices[edges]
-        return flat[:, edges] if self.per_example.dim() == 2 else flat[:, flat_indices].float()
+        if self.per_example.dim() == 2:
+            return self.per_example[:, edges]
+        values = self.per_example.flatten(1)[:, self.flat_indices[edges]].float()
+        mapped.let_go(self.per_example)
+        return values
 
     def resampled(self, *weights: Float[Tensor, "m n"]) -> list[Float[Tensor, "m edge"]]:
         """Weighted sums over the examples for several sets of weights, in one walk."""
