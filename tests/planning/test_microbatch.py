@@ -42,6 +42,7 @@ def test_every_decoder_is_planned(hooked, random_pairs, name, caplog):
     model = hooked(name)
     caplog.set_level("DEBUG", logger="circuits")
     pairs = random_pairs(n=N, length=LENGTH)
+    caplog.clear()  # of what loading said, where it is loaded for this test
     assert choose_batch_size(model, pairs, cost_of("eap-ig"), 5) == USUAL
     assert not caplog.records  # nothing was said of a plan that failed
 
