@@ -211,7 +211,8 @@ def test_until_stable_goes_on_after_a_kill_to_the_same_bytes(tmp_path, monkeypat
     assert left == ["ranking.partial", "scores.partial", "scores.partial.rows"]
     again, whole = discover("stopped"), discover("whole")
     assert again.returncode == whole.returncode == 0, again.stderr
-    assert "\n6 pairs: others" in whole.stdout and "\n6 pairs: others" not in again.stdout
+    said = "\n6 pairs: Jaccard index with others"
+    assert said in whole.stdout and said not in again.stdout
     for name in ("scores.safetensors", "scores.json", "circuit.json"):
         one, other = (tmp_path / out / name for out in ("stopped", "whole"))
         assert one.read_bytes() == other.read_bytes(), name

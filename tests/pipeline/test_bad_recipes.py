@@ -74,7 +74,7 @@ def test_data_is_the_file_that_the_task_reads():
         (["finetune.warmup_steps=999"], "warmup_steps 999"),
         (
             ["lora.conditions=[taste]"],
-            "lora: unknown conditions 'taste'; known: circuit, modules, attention-kl",
+            "lora: unknown conditions 'taste'; known: circuit, modules, heads, attention-kl",
         ),
         (["model_diff=null"], r"`lora\.conditions` 'attention-kl' needs `model_diff`"),
         (["name=a b"], "without spaces"),
