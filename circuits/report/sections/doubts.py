@@ -59,7 +59,7 @@ def answers(run: Run) -> Iterator[Block]:
 
 _QUESTIONS = {
     "rivals": ("circuits that avoid this one", "{}"),
-    "ablations": ("f with means or zeros in the place of what is left out", "[mean, zero]"),
+    "ablations": ("f with means or zeros in the place of what is left out", "[mean,zero]"),
     "backups": ("nodes that take over", "{}"),
     "null_model": ("the same in a model of shuffled weights", "{}"),
 }
