@@ -94,7 +94,7 @@ def test_what_comes_too_late_is_not_shown_as_an_answer_to_something_else(opened)
 
 
 def test_what_is_said_of_f_is_of_the_circuit_that_is_shown(opened):
-    """The size is moved while another circuit is measured: what comes of that one is not told."""
+    """Another size or pair is taken while a circuit is measured: what comes of that is not told."""
     run_prompts(opened.page)
     score(opened.page)
     opened.page.wait_for_function("() => explorer.session.found?.task")
@@ -128,6 +128,17 @@ def test_what_is_said_of_f_is_of_the_circuit_that_is_shown(opened):
       await asked[1].answer;
       await null;
       said.mine = f();
+      session.took(session.pair);
+      said.emptied = session.circuitPlace.childElementCount;
+      session.took(session.pair);
+      asked[2].done({size: 30, task: {f: 0.125, low: 0, high: 1, n: 6, metric: "m"}});
+      await asked[2].answer;
+      await null;
+      said.old = f();
+      asked[3].done({size: 30, task: {f: 0.75, low: 0.5, high: 1, n: 6, metric: "m"}});
+      await asked[3].answer;
+      await null;
+      said.last = f();
       session.ask = real;
       return {...said, sizes: asked.map((one) => one.request.edges.length)};
     }"""
@@ -135,6 +146,8 @@ def test_what_is_said_of_f_is_of_the_circuit_that_is_shown(opened):
     assert said["running"] == "f on 6 pairs: 2 of 6 done"
     assert said["moved"] == said["late"] == said["done"] == "f was not measured here"
     assert said["mine"] == "f = 0.5 [0.25, 0.75] (measured now in llama, n = 6)"
+    assert said["emptied"] == 0 and said["old"] == said["mine"]
+    assert said["last"] == "f = 0.75 [0.5, 1] (measured now in llama, n = 6)"
     assert 0 < said["sizes"][0] < said["sizes"][1]
 
 

@@ -140,6 +140,7 @@ class Session {
     this.pair = pair;
     this.heat?.reset();
     this.answers.reset();
+    this.circuitPlace.replaceChildren(); // what stands there is of the old pair
     this.measure();
   }
 
@@ -181,21 +182,23 @@ class Session {
     }
     if (this.running) this.link.cancel(this.running);
     const edges = this.edges;
+    let mine;
+    const late = () => edges !== this.edges || mine !== this.running; // another circuit or pair
     const { id, answer } = this.ask({ do: "circuit", edges }, (step) => {
-      if (edges !== this.edges) return; // another circuit is shown by now
+      if (late()) return;
       if (step.of) this.say(`f on ${this.given.task.n} pairs: ${step.done} of ${step.of} done`);
       else this.shown(step);
     });
-    this.running = id;
+    mine = this.running = id;
     try {
       const found = await answer;
-      if (edges !== this.edges) return;
+      if (late()) return;
       this.found = found;
       this.shown(found);
       const names = edges.map((edge) => this.contents.edgeName(edge));
       this.logged({ do: "circuit", edges: names, pair: found.pair ?? null, task: found.task ?? null });
     } catch (error) {
-      if (!error.cancelled && edges === this.edges) this.circuitPlace.replaceChildren(el("p", { class: "error" }, error.message));
+      if (!error.cancelled && !late()) this.circuitPlace.replaceChildren(el("p", { class: "error" }, error.message));
     }
     this.listeners.forEach((act) => act());
   }
