@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from method_cells import Bench, Cell, file_name
+from method_bench import Bench, file_name
+from method_cells import Cell
 from method_rows import BASE, ROWS
 from method_tables import line_of, tables
 

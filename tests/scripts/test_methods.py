@@ -12,6 +12,7 @@ import circuits
 from circuits.attribution import METHODS
 from circuits.errors import CircuitsError
 from circuits.evaluation import CurveConfig, measure
+from circuits.graph import NodeCircuit
 from circuits.graph.orders import edge_order
 from circuits.metrics import metric_for
 
@@ -24,7 +25,10 @@ def scripts():
     """The modules by name; none of them is left behind, for their names are of others too."""
     before, folders = set(sys.modules), [str(SCRIPTS / "benchmarks"), str(SCRIPTS)]
     sys.path[:0] = folders
-    names = ("method_rows", "method_cells", "method_tables", "methods", "node_formulas")
+    names = (
+        *("method_rows", "method_cells", "method_bench", "method_tables", "methods"),
+        "node_formulas",
+    )
     yield {name: importlib.import_module(name) for name in names}
     sys.path[:] = [folder for folder in sys.path if folder not in folders]
     for name in set(sys.modules) - before:
@@ -38,7 +42,7 @@ def bench(scripts, hooked, random_pairs, tmp_path_factory):
     """A tiny Llama; its pairs are of random tokens."""
     pairs, judged = random_pairs(n=N, seed=1), random_pairs(n=N, seed=2)
     folder = tmp_path_factory.mktemp("cells")
-    return scripts["method_cells"].Bench("tiny", hooked("llama"), "none", pairs, judged, folder)
+    return scripts["method_bench"].Bench("tiny", hooked("llama"), "none", pairs, judged, folder)
 
 
 def test_every_registered_method_has_a_row(scripts):
@@ -49,10 +53,10 @@ def test_every_registered_method_has_a_row(scripts):
 
 
 def test_figures_are_those_of_the_curve(scripts, bench):
-    cells = scripts["method_cells"]
+    cells, ratio = scripts["method_cells"], scripts["method_bench"].POSITIVE_RATIO
     scores = circuits.attribute(bench.model, bench.pairs, "gim")
     fractions = (*cells.FRACTIONS, 1.0)
-    mixed = edge_order(scores, ranking="mixed", positive_ratio=cells.POSITIVE_RATIO, join=True)
+    mixed = edge_order(scores, ranking="mixed", positive_ratio=ratio, join=True)
     curve = CurveConfig(fractions=fractions, n_random=0, extra_orders={"mixed": mixed})
     expected = circuits.faithfulness(bench.model, scores, bench.judged, curve=curve)
     cell = bench.cell("gim")
@@ -102,7 +106,7 @@ def test_what_refuses_is_in_the_table_with_its_reason(scripts, bench, monkeypatc
     monkeypatch.setattr("circuits.attribution.exact.LIMIT", 1)
     rows = dict(scripts["method_rows"].ROWS)
     rows["of exact"] = replace(rows["eap-ig + gim"], members=("exact", "gim"))
-    monkeypatch.setattr(scripts["method_cells"], "ROWS", rows)
+    monkeypatch.setattr(scripts["method_bench"], "ROWS", rows)
     names = ("eap-ig", "exact", "of exact", "gim")
     cells = [bench.cell(name) for name in names]
     assert "it must be forced" in cells[1].refused
@@ -171,6 +175,22 @@ def test_the_formula_at_an_mlps_input_is_plain_autograds(scripts, bench):
     assert not torch.allclose(values[:, rows], scores.per_example[:, rows], atol=0.1 * largest)
 
 
+def test_exact_effects_are_of_circuits_that_lack_one_node(scripts, bench):
+    formulas, model = scripts["node_formulas"], bench.model
+    scores = circuits.attribute_nodes(model, bench.pairs, "eap-ig", per_example=True)
+    exact = formulas.exact_effects(model, bench.pairs, scores)
+    names = model.layout.sources
+    lacking = [
+        NodeCircuit.of(model.layout, [name for name in names if name != left_out])
+        for left_out in names[1:]
+    ]
+    columns = measure(model, bench.pairs, lacking).columns
+    expected = (columns[:, :1] - columns[:, 2:]).to(exact)
+    largest = float(expected.abs().max())
+    assert largest > 1e-3 and not exact[:, 0].any()
+    assert torch.allclose(exact[:, 1:], expected, atol=1e-5 * largest)
+
+
 def test_circuits_of_nodes_by_each_formula(scripts, bench):
     formulas = scripts["node_formulas"]
     scores = circuits.attribute_nodes(bench.model, bench.pairs, "eap-ig", per_example=True)
@@ -196,7 +216,12 @@ def test_circuits_of_nodes_by_each_formula(scripts, bench):
     }
     difference = f_at["| at output", "signed"] - f_at["| exact", "signed"]
     assert f_at["| output less input", "signed"] == pytest.approx(difference, abs=0.011)
-    assert "other sign than exact" in formulas.agreement(bench.model, by_formula)
+    agreement = formulas.agreement(bench.model, by_formula).splitlines()
+    same = [line.split(" | ")[2:] for line in agreement if " | at input | " in line]
+    other = [line.split(" | ")[2:] for line in agreement if " | at output | " in line]
+    assert [cells[1] for cells in same] == ["1.00", "1.00"]
+    assert all(cells[0].startswith("0 of ") and cells[-1] == "0.00 |" for cells in same)
+    assert len(other) == 2 and all(cells[-1] != "0.00 |" for cells in other)
 
 
 def test_a_killed_run_goes_on_and_tables_can_be_made_alone(scripts, tmp_path, monkeypatch, capsys):
