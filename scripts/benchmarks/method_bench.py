@@ -1,4 +1,4 @@
-"""Makes the cells of the table of methods: scores edges by a method, and judges circuits by them."""
+"""Makes the cells of the table of methods: scores edges, and judges circuits by the scores."""
 
 from __future__ import annotations
 

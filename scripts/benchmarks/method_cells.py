@@ -148,5 +148,3 @@ def _difference(ranking: Ranking, place: int) -> Statistic:
         return first - second
 
     return less
-
-
