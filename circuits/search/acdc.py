@@ -5,7 +5,9 @@
 3. Try the edges into a reader one by one, in a stated order: without it, run the circuit; if the
    metric changes by no more than the threshold, the edge stays out, else it is put back.
 4. If every edge out of a node has been removed, the edges into it are removed as well, without a
-   trial: the logits no longer depend on them.
+   trial: the logits no longer depend on them. They still do where a norm stands behind attention
+   (Gemma 2 and 3, OLMo 2), as the heads of a layer share its scale; what removing them changes is
+   then counted with the edges that are tried next.
 
 `level="node"` tries heads and MLPs instead, each with all edges out of it, from the last to the
 first. `AcdcConfig` says what counts as a change, and of what the threshold is a share.
@@ -108,14 +110,20 @@ def acdc(
     ) as bar:
         search.run(bar)
     circuit = Circuit(model.layout, order.mask)
+    circuit = circuit.pruned() if config.prunes else circuit
+    metric_circuit = search.current
+    if any(attention.post is not None for attention in model.view.attentions):
+        # Edges that went without a trial changed it as well.
+        trials.settle(model.layout.mask)
+        (metric_circuit,) = trials([circuit.mask])
     spent = search.cost()
     return Search(
         layout=model.layout,
-        edges=(circuit.pruned() if config.prunes else circuit).edges,
+        edges=circuit.edges,
         history=tuple(search.history),
         metric_model=trials.full,
         metric_empty=trials.empty,
-        metric_circuit=search.current,
+        metric_circuit=metric_circuit,
         cost=Cost(
             runs=spent.runs,
             layers_run=spent.layers_run,

@@ -126,6 +126,18 @@ def test_at_zero_all_that_matters_stays_and_at_infinity_nothing(name, hooked, on
     assert nothing.cost.untried == model.layout.n_edges - nothing.cost.decisions
 
 
+def test_the_metric_is_the_circuits_where_a_norm_stands_behind_attention(hooked, one_pair):
+    """Edges into heads that nothing reads go without a trial, and change the layer's scale."""
+    model, batch = hooked("gemma3"), one_pair.batch([0])
+    found = acdc(model, one_pair, AcdcConfig(0.3, relative_to="model"))
+    executor = CircuitRunner(model, batch)
+    logits = executor.logits(found.circuit)
+    metric = float(METRICS["logit-difference"](logits, batch, executor.clean)[0])
+    assert found.metric_circuit == pytest.approx(metric, abs=1e-5)
+    last = [step.after for step in found.history if not step.kept][-1]
+    assert found.cost.untried and abs(last - metric) > 1e-4
+
+
 def test_edges_that_cannot_matter_go_at_zero(hooked):
     """With one position to look at, what a query or a key reads changes nothing."""
     pairs = PairSet((PromptPair((5,), (9,), ((3,),), ((4,),)),), metric="logit-difference")
