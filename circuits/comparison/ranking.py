@@ -19,7 +19,7 @@ from torch import Tensor
 from circuits.comparison.similarity import order_by_size, sorted_ranks, unit_ranks
 
 MOST_SORTED = 2**17
-"""Edges. Of fewer, rounded scores would be ranked too coarsely."""
+"""Edges. Of so few, rounded scores would be ranked too coarsely."""
 _DROPPED = 12  # of a float32's 31 bits
 
 
@@ -27,7 +27,8 @@ _DROPPED = 12  # of a float32's 31 bits
 class Ranking:
     """Edges of m samples.
 
-    ranks: by |score|, less their mean and scaled to unit length (`similarity.unit_ranks`).
+    ranks: by |score|, less their mean and scaled to unit length (`similarity.unit_ranks`): rising
+        with it where edges are counted, falling where they are sorted.
     entry: the number of the first circuit that holds the edge, circuits in order of size; how many
         circuits there are, for an edge of none.
     members: of the largest circuit: edges of the smallest first, so that every circuit's stand in

@@ -87,6 +87,7 @@ class BatchedCircuitRunner:
         held: numbers that may be kept of what each source changed; None takes the usual limit.
         runs: of this batch, where they have been made; not beside constants.
         """
+        assert runs is None or constants is None, "recorded runs are of corrupted sources"
         self.model, self.batch, self.view = model, batch, model.view
         self._held = HELD_DIFFERENCES if held is None else held
         self._kept_sums = self._held // 2 if alike else 0

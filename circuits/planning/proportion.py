@@ -17,8 +17,7 @@ class Proportion:
 
     What is computed and kept is a straight line over the batch, which both ends give exactly. Peaks
     are the highest of several lines where something takes as much for every batch (layers that are
-    turned back out of their quantisation, the gradients of all weights in training): between the
-    ends they lie on or below what is said here.
+    turned back out of their quantisation): between the ends they lie on or below what is said here.
     """
 
     sizes: Sizes
@@ -32,7 +31,7 @@ class Proportion:
 
         Args:
             config: of the model.
-            job: what is to be done; its own batch does not matter.
+            job: what is to be done, without training; its own batch does not matter.
             batch: the most pairs at a time.
 
         Returns:
@@ -40,14 +39,8 @@ class Proportion:
         """
 
         def traced(batch: int) -> TracedPasses:
-            return count_passes(
-                config,
-                job.of(batch).shape,
-                trains=job.cost.trains,
-                recompute=job.recompute,
-                quantize=job.quantize,
-                how=job.step,
-            )
+            shape = job.of(batch).shape
+            return count_passes(config, shape, recompute=job.recompute, quantize=job.quantize)
 
         single = traced(1)
         return cls(Sizes.of(config), single, single if batch == 1 else traced(batch), batch)
