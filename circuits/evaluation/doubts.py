@@ -73,7 +73,7 @@ def _rivals(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         yield "another circuit", others.undefined_reason
         return
     rival_list = "; ".join(
-        f"{rival.multiple} x the size: {rival.size} after pruning, f {rival.f}, |1 - f| larger by "
+        f"{rival.multiple} x the size: {rival.size} in it, f {rival.f}, |1 - f| larger by "
         f"{rival.gap}"
         for rival in others.rivals
     )

@@ -103,7 +103,7 @@ class BatchedCircuitRunner:
             self._rest, self._prefix = runs.batch, runs.prefix
             live, replay, self.clean = runs.clean.run.states, runs.clean.replay, runs.clean.logits
             reference, corrupted = runs.corrupted.run, runs.corrupted.logits
-        else:
+        else:  # keeps of the clean run what sources give alone, a part of a `RecordedRun`
             shares = constants is None
             self._rest, self._prefix = model.share_prefix(batch) if shares else (batch, None)
             live, replay, hooks = SourceActivations(self.view), replayable(self.view), Hooks()

@@ -73,7 +73,7 @@ class RivalsConfig(Options):
         multiples: Their sizes, as multiples of the circuit's; the first should be 1.
     """
 
-    multiples: tuple[int, ...] = (1, 2, 4)
+    multiples: tuple[Positive, ...] = (1, 2, 4)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,6 @@ def close(found, reference):
 @pytest.mark.exhaustive_but("gpt2", "llama", "gemma2")
 def test_runners_of_shared_runs_equal_the_executor(name, hooked, random_pairs):
     model = hooked(name)
-    if not model.view.sequential:
-        pytest.skip("each circuit is run by itself here")
     pairs, layout = random_pairs(n=1), model.layout
     batch, other = pairs.batch([0]), swapped(pairs).batch([0])
     both = RecordedRuns.of(model, batch)
@@ -48,8 +46,6 @@ def test_runners_of_shared_runs_equal_the_executor(name, hooked, random_pairs):
 @pytest.mark.exhaustive_but("gpt2", "llama", "gemma2")
 def test_places_recorded_in_the_runs_are_those_of_runs_of_their_own(name, hooked, random_pairs):
     model = hooked(name)
-    if model.layout.n_encoder_layers:
-        pytest.skip("places are patched in decoders alone")
     batch, layers = random_pairs(n=1).batch([0]), range(model.layout.n_layers)
     together, alone = PairedRuns(model, batch, RECORDED), PairedRuns(model, batch)
     for side in ("clean", "corrupted"):
