@@ -23,12 +23,6 @@ torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 
 
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers():
-    """One more than cores: a third of the time, a test waits for a browser, Ray or a timeout."""
-    return (yield) + 1
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Mark as exhaustive each case that `exhaustive_but` does not keep; keep at least one of each.
