@@ -1,11 +1,13 @@
-"""Public functions say what they take and give, in Google style, and take eight things at most."""
+"""Public functions say what they take, give and raise, and take eight things at most."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -70,6 +72,26 @@ def _says_what_it_gives(function: Callable[..., Any]) -> bool:
     return silent or bool(_section(function, "Returns") or _section(function, "Yields"))
 
 
+def _within(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function's own body: what it defines inside raises in its own name."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(
+            child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+        ):
+            yield child
+            yield from _within(child)
+
+
+def _raises_unsaid(function: Callable[..., Any]) -> bool:
+    """It makes an error of its own, and the docstring's Raises do not say so."""
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+    made = any(
+        isinstance(node, ast.Raise) and node.exc is not None
+        for node in _within(ast.parse(source).body[0])
+    )
+    return made and not _section(function, "Raises")
+
+
 def _many(function: Callable[..., Any]) -> bool:
     """More than eight parameters, `**settings` not counted."""
     return len([one for one in _parameters(function) if one.kind != one.VAR_KEYWORD]) > 8
@@ -85,6 +107,12 @@ def test_every_argument_of_a_public_function_is_described():
 
 def test_every_public_function_says_what_it_gives():
     assert not [name for name, function in _public().items() if not _says_what_it_gives(function)]
+
+
+def test_every_public_function_says_what_it_raises():
+    functions = _public()
+    assert sum(bool(_section(function, "Raises")) for function in functions.values()) > 50
+    assert not [name for name, function in functions.items() if _raises_unsaid(function)]
 
 
 def test_no_public_function_takes_more_than_eight_things():
@@ -116,6 +144,30 @@ def test_a_result_without_a_description_is_found(text, says):
 
     function.__doc__ = text
     assert _says_what_it_gives(function) is says
+
+
+def test_an_error_without_a_description_is_found():
+    def silent(size: int) -> None:
+        """Do it."""
+        if size < 0:
+            raise ValueError(size)
+
+    def passes_on(size: int) -> None:
+        """Do it."""
+        try:
+            silent(size)
+        except ValueError:
+            raise
+
+    def says(size: int) -> None:
+        """Do it.
+
+        Raises:
+            ValueError: of a size below 0.
+        """
+        raise ValueError(size)
+
+    assert [_raises_unsaid(one) for one in (silent, passes_on, says)] == [True, False, False]
 
 
 def test_a_ninth_parameter_is_found():

@@ -200,6 +200,9 @@ class NodeCircuit(Shown):
 
         Where norms rescale the stream itself (BART) an edge takes its share through each run's own
         norms, and the two are not the same.
+
+        Raises:
+            CircuitsError: a node is kept in part, which no edge can be.
         """
         parts = self.mask.split(list(self.units.widths))
         for name, part in zip(self.layout.sources, parts, strict=True):

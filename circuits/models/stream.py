@@ -140,6 +140,9 @@ class SourceActivations:
 
         Returns:
             A head's z and its part of the output matrix; of any other source its output, and None.
+
+        Raises:
+            IndexError: the layout has no such row.
         """
         assert self.view.linear
         for stream_index, stream in enumerate(self.view.streams):

@@ -136,7 +136,11 @@ class CostModel:
     alone: bool = False
 
     def require_recomputable(self) -> None:
-        """Refuse to recompute where there is nothing to."""
+        """Refuse to recompute where there is nothing to.
+
+        Raises:
+            CircuitsError: what this method runs keeps nothing for a backward pass.
+        """
         if not self.recomputes:
             raise CircuitsError(
                 f"{self.name} keeps nothing for a backward pass that could be recomputed; leave "
