@@ -2,12 +2,14 @@
 
 A piece goes to the worker that has least to do, and has one outcome, which is fetched when it is
 asked for: so the caller decides on the order. A worker that dies, with its node or alone, is
-replaced, and what it had goes to the others.
+replaced, and what it had goes to the others, each piece alone with a worker: an answer may be lost
+with the worker that had gone on to the next piece, so only a piece that was alone is surely guilty.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import time
 import uuid
@@ -57,6 +59,11 @@ class _Hired:
     @property
     def ready(self) -> bool:
         return self.starting is None
+
+    @property
+    def suspects(self) -> bool:
+        """Whether it has a piece that another worker died on."""
+        return any(piece.tries for piece in self.has.values())
 
 
 class Pool:
@@ -132,15 +139,16 @@ class Pool:
 
     def _assign(self) -> None:
         """Give waiting pieces to the workers with least to do; a second one only while there are
-        enough for all, so that the last ones are spread.
+        enough for all, so that the last ones are spread, and beside none that a worker died on.
         """
         while self._waiting:
             there = [worker for worker in self.workers if worker.ready]
             if not there:
                 return
-            worker = min(there, key=lambda candidate: len(candidate.has))
+            worker = min(there, key=lambda candidate: (len(candidate.has), candidate.suspects))
             spare = len(self._waiting) > len(there)
-            if len(worker.has) >= (_QUEUED if spare else 1):
+            alone = worker.suspects or self._waiting[0].tries > 0
+            if len(worker.has) >= (_QUEUED if spare and not alone else 1):
                 return
             piece = self._waiting.popleft()
             worker.has[worker.actor.run.remote(piece.job, piece.argument)] = piece
@@ -184,6 +192,10 @@ class Pool:
             worker.starting, worker.node = None, answer
             self._failed_starts = 0
             return
+        self._answered(worker, ref, answer)
+
+    def _answered(self, worker: _Hired, ref: object, answer: bytes) -> None:
+        """What came of a piece is kept, if anything still waits for it."""
         piece = worker.has.pop(ref)
         if not piece.abandoned:
             outcome = unpacked(answer)
@@ -196,20 +208,27 @@ class Pool:
                 )
 
     def _lost(self, worker: _Hired, error: Exception) -> None:
-        """A worker is gone: what it had is for others."""
+        """A worker is gone: what it had is for others, but for what it answered before."""
         self.workers.remove(worker)
+        done, _ = self._ray.wait(list(worker.has), num_returns=len(worker.has), timeout=0)
+        for ref in done:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._answered(worker, ref, self._ray.get(ref))
         pieces = [piece for piece in worker.has.values() if not piece.abandoned]
         _log.warning(
             "a worker on %s is gone (%s); its work goes to others", worker.node, _sentence(error)
         )
-        if pieces:
-            pieces[0].tries += 1  # the one that it was at
-            if pieces[0].tries > self.engine.retries:
-                raise CircuitsError(
-                    f"{pieces[0].what}: {pieces[0].tries} workers died on it, one after the other "
-                    f"({_sentence(error)}); where they lack memory, take a smaller batch size, "
-                    "fewer workers on a machine or dtype bfloat16; what is done so far is kept"
-                )
+        for piece in pieces:
+            piece.tries += 1
+        if guilty := [piece for piece in pieces if piece.tries > self.engine.retries]:
+            deaths = guilty[0].tries
+            raise CircuitsError(
+                f"{' or '.join(piece.what for piece in guilty)}: "
+                f"{'a worker' if deaths == 1 else f'{deaths} workers'} died on it"
+                f"{'' if deaths == 1 else ', one after the other'} "
+                f"({_sentence(error)}); where they lack memory, take a smaller batch size, "
+                "fewer workers on a machine or dtype bfloat16; what is done so far is kept"
+            )
         self._waiting.extendleft(reversed(pieces))
 
     def _failed(self, worker: _Hired, error: Exception) -> None:
