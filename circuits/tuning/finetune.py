@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,14 +23,15 @@ from circuits.errors import CircuitsError
 from circuits.models.lean_training import fused_activations, layers_run_again
 from circuits.options.tuning import FinetuneSettings
 from circuits.tuning.batches import require_examples, without_adapter
+from circuits.tuning.identity import (
+    data_identity,
+    fingerprint_tokenizer,
+    model_identity,
+    settings_identity,
+)
 from circuits.tuning.trainer import TargetTrainer, TrainingData
 from circuits.tuning.training_arguments import arguments_of
-from circuits.tuning.training_folder import (
-    TrainingFolder,
-    fingerprint_examples,
-    fingerprint_model,
-    load_weights,
-)
+from circuits.tuning.training_folder import TrainingFolder, load_weights
 from circuits.tuning.training_log import TrainingLog
 from circuits.tuning.training_tables import require_writers, write_tables
 from circuits.tuning.tuned_model import TunedModel
@@ -40,9 +41,6 @@ from circuits.tuning.undisturbed import (
     own_random_numbers,
 )
 from tasks.pairs import TrainingExample
-
-_NO_MATTER = ("save_state_every", "log_to")
-"""Settings that do not change what a run ends with."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,9 @@ def finetune(
         The checkpoints and the log.
 
     Raises:
-        CircuitsError: if the folder holds a run on other settings, data or weights, if another
-            process works in it, if no parameter requires gradients, or if a loss is not finite.
+        CircuitsError: if the folder holds a run on other settings, data, weights or heads, or of
+            another adapter, if another process works in it, if no parameter requires gradients, or
+            if a loss is not finite.
     """
     require_examples(examples, model)
     if validation is not None:
@@ -116,10 +115,10 @@ def finetune(
         model.float()
 
     identity = {
-        **{name: value for name, value in asdict(settings).items() if name not in _NO_MATTER},
-        "examples": fingerprint_examples(examples),
-        "validation": fingerprint_examples(validation),
-        "model": fingerprint_model(model),
+        **settings_identity(settings),
+        **data_identity(examples, validation),
+        **model_identity(model),
+        "tokenizer": fingerprint_tokenizer(tokenizer),
     }
     with ExitStack() as stack:
         stack.enter_context(own_random_numbers())

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool
@@ -54,6 +55,9 @@ class HeadSlice:
 
 HeadsByMap = Mapping[str, Sequence[HeadSlice]]
 """Heads by the linear maps that they stand in."""
+
+_RESTRICTED: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+"""Of each adapter that trains in part, the nodes of the heads that train: no weight shows them."""
 
 
 def head_slices(model: PreTrainedModel) -> tuple[HeadSlice, ...]:
@@ -199,7 +203,24 @@ def train_heads_alone(model: PeftModel, heads: HeadsByMap) -> TrainedHeads:
         linear = matrices["default"]
         assert isinstance(linear, nn.Linear)
         masks[f"{name}.lora_{side}.default.weight"] = _restrict(linear.weight, chosen)
+        _RESTRICTED[model.get_submodule(name)] = tuple(head.node for head in chosen)
     return TrainedHeads(model, masks)
+
+
+def trained_heads(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The heads that train, of each map whose adapter `train_heads_alone` restricted.
+
+    Args:
+        model: with adapters or without.
+
+    Returns:
+        Nodes, by the names of maps in the plain model.
+    """
+    return {
+        plain_name(name): _RESTRICTED[module]
+        for name, module in model.named_modules()
+        if module in _RESTRICTED
+    }
 
 
 def _restrict(weight: Tensor, heads: Sequence[HeadSlice]) -> Bool[Tensor, "row column"]:

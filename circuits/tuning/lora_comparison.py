@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +35,14 @@ from circuits.tuning.heads import (
     narrowed,
     train_heads_alone,
 )
+from circuits.tuning.identity import (
+    adapter_identity,
+    data_identity,
+    fingerprint_examples,
+    fingerprint_tokenizer,
+    model_identity,
+    settings_identity,
+)
 from circuits.tuning.lora_differences import differences
 from circuits.tuning.lora_result import (
     BaseResult,
@@ -51,6 +59,8 @@ from circuits.tuning.planned_runs import (
     planned_runs,
     planned_trials,
     rate_choices,
+    run_settings,
+    trial_settings,
 )
 from circuits.tuning.projections import Projections, layers_of
 from circuits.tuning.rouge import SummaryScores, evaluate_summaries
@@ -58,8 +68,7 @@ from circuits.tuning.targets import adapter_ranks, lora_config, trainable_parame
 from circuits.tuning.training_folder import (
     TrainingFolder,
     claim_folder,
-    fingerprint_examples,
-    fingerprint_model,
+    require_same_run,
 )
 from circuits.tuning.tuned_model import TunedModel
 from tasks.pairs import TrainingExample
@@ -137,11 +146,13 @@ def compare_lora_targets(
             by_head=any(target.by_head for target in targets),
         )
         trials = planned_trials(targets, protocol)
+        comparison.require_same(trials, planned_runs(targets, protocol, ()))
         trial_results = comparison.done(
             lambda worker: worker.trial, trials, options, "learning rates"
         )
         rates = rate_choices(trials, trial_results)
         planned = planned_runs(targets, protocol, rates)
+        comparison.require_same((), planned)
         runs = comparison.done(lambda worker: worker.run, planned, options, "LoRA targets")
     order = {target.name: index for index, target in enumerate(targets)}
     results = sorted(
@@ -187,16 +198,17 @@ class _Comparison:
         shared = self.projections.only(protocol.parts)
         self.slices: tuple[HeadSlice, ...] = head_slices(model) if by_head else ()
         self.budget = shared.parameters(range(shared.n_layers), protocol.rank)
+        self.data = data_identity(examples.train, examples.validation)
         training = asdict(protocol.training)
         claim_folder(
             out,
             {
                 **{name: value for name, value in training.items() if name not in _NOT_SHARED},
                 **asdict(protocol.adapter),
-                "model": fingerprint_model(model),
-                "examples": fingerprint_examples(examples.train),
+                **model_identity(model),
+                **self.data,
                 "held_out": fingerprint_examples(examples.held_out),
-                "validation": fingerprint_examples(examples.validation),
+                "tokenizer": fingerprint_tokenizer(self.tokenizer),
                 "rank": protocol.rank,
                 "parts": sorted(protocol.parts),
                 "max_new_tokens": protocol.max_new_tokens,
@@ -249,50 +261,61 @@ class _Comparison:
         hidden = not options.progress or not todo
         return list(tqdm(results, title, len(todo), unit="run", disable=hidden))
 
+    def require_same(self, trials: Sequence[PlannedRun], runs: Sequence[PlannedRun]) -> None:
+        """Refuse what was begun or done with other settings, ranks or heads, before any training.
+
+        runs: where the learning rate is still to be tuned, all but the rate is looked at.
+        """
+        for planned in trials:
+            identity = self.identity(planned, trial_settings(planned, self.protocol))
+            require_same_run(self.out / planned.trial_folder, identity)
+        for planned in runs:
+            identity = self.identity(planned, run_settings(planned, self.protocol))
+            if self.protocol.learning_rates and not (planned.rate or planned.target.learning_rate):
+                del identity["learning_rate"]
+            require_same_run(self.out / planned.folder, identity)
+
+    def identity(self, planned: PlannedRun, settings: FinetuneSettings) -> dict[str, object]:
+        """What a run or trial is made of, beside what all share."""
+        heads = self.adapted_heads(planned)
+        nodes = {name: [head.node for head in of_map] for name, of_map in heads.items()}
+        adapter = adapter_identity(self.ranks(planned), nodes)
+        return {**settings_identity(settings), **self.data, **adapter}
+
     def trial(self, planned: PlannedRun) -> TrialResult:
         """How good one learning rate is for one condition."""
-        folder = self.out / planned.target.name / f"rate-{planned.rate:g}"
-        settings = self.settings(planned)
-        steps = self.protocol.tuning_steps or settings.steps
+        folder = self.out / planned.trial_folder
         file = folder / "result.json"
         if not file.exists():
-            warmup = min(settings.warmup_steps or 0, steps)
-            settings = replace(settings, steps=steps, warmup_steps=warmup, validate_every=steps)
+            settings = trial_settings(planned, self.protocol)
             try:
                 _, result, _ = self.trained(planned, settings, folder)
                 loss = result.log.validation[-1].loss
             except DivergedError:
                 loss = math.nan
             trial = RateTrial(settings.learning_rate, loss)
-            TrialResult(trial=trial, steps=steps, seed=planned.seed).save(file)
-        trial_result = TrialResult.load(file)
-        if (trial_result.steps, trial_result.seed) != (steps, planned.seed):
-            raise CircuitsError(
-                f"{folder}: holds a trial of {trial_result.steps} steps with seed "
-                f"{trial_result.seed}, now {steps} with {planned.seed}; choose another folder or "
-                "remove it"
-            )
+            TrialResult(trial=trial, steps=settings.steps, seed=planned.seed).save(file)
         training_folder = TrainingFolder(folder)
         for step in training_folder.checkpoints:  # nobody asks for it
             training_folder.drop_checkpoint(step)
-        return trial_result
+        return TrialResult.load(file)
 
     def run(self, planned: PlannedRun) -> RunResult:
         """Train and score one condition with one seed, or read what an earlier call found."""
         target, folder = planned.target, self.out / planned.folder
-        settings, ranks = self.settings(planned), self.ranks(planned)
-        layers = layers_of(ranks) or tuple(range(self.projections.n_layers))
-        by_map = self.heads(target)
-        heads = tuple(head.node for name in by_map if name in ranks for head in by_map[name])
         file = folder / "result.json"
         if not file.exists():
+            settings, ranks = run_settings(planned, self.protocol), self.ranks(planned)
+            heads = [
+                head.node for of_map in self.adapted_heads(planned).values() for head in of_map
+            ]
             model, result, parameters = self.trained(planned, settings, folder)
             scores = self.score(model)
             fitted = score_targets(model, self.examples.train[: len(self.examples.held_out)])
             run = LoraRun(
                 condition=target.name,
                 seed=planned.seed,
-                layers=layers,
+                layers=layers_of(ranks) or tuple(range(self.projections.n_layers)),
                 ranks=adapter_ranks(model),
                 parameters=parameters,
                 learning_rate=settings.learning_rate,
@@ -302,36 +325,21 @@ class _Comparison:
                 adapter=str(result.last.relative_to(self.out)),
                 validation=result.log.validation,
                 draw=planned.draw,
-                heads=heads,
+                heads=tuple(heads),
             )
             RunResult(run=run, scores=scores).save(file)
-        run_result = RunResult.load(file)
-        before = run_result.run
-        made_of = (before.ranks, before.heads, before.learning_rate)
-        if made_of != (ranks, heads, settings.learning_rate):
-            raise CircuitsError(
-                f"{folder}: holds condition {target.name!r} on layers {list(before.layers)} with "
-                f"{before.parameters} parameters at a learning rate of {before.learning_rate:g}, "
-                f"now layers {list(layers)} at {settings.learning_rate:g}, or other ranks or "
-                "heads; choose another folder or remove it"
-            )
-        return run_result
-
-    def settings(self, planned: PlannedRun) -> FinetuneSettings:
-        """How a run is trained: what its condition says, then the rate that was tuned."""
-        training, target = self.protocol.training, planned.target
-        return replace(
-            training,
-            seed=planned.seed,
-            learning_rate=target.learning_rate or planned.rate or training.learning_rate,
-            batch_size=target.batch_size or training.batch_size,
-        )
+        return RunResult.load(file)
 
     def heads(self, target: LoraTarget) -> dict[str, tuple[HeadSlice, ...]]:
         """Of a condition by head, the heads that are trained, by map."""
         if not target.by_head or target.maps is None:
             return {}
         return important_heads(self.slices, target.maps)
+
+    def adapted_heads(self, planned: PlannedRun) -> dict[str, tuple[HeadSlice, ...]]:
+        """Of those, the heads in maps that get an adapter: few parameters leave some without."""
+        ranks, heads = self.ranks(planned), self.heads(planned.target)
+        return {name: of_map for name, of_map in heads.items() if name in ranks}
 
     def ranks(self, planned: PlannedRun) -> dict[str, int]:
         """The rank of every map that gets an adapter."""
@@ -353,9 +361,7 @@ class _Comparison:
             if not planned.target.full:
                 adapter, ranks = asdict(self.protocol.adapter), self.ranks(planned)
                 model = wrap(base, lora_config(ranks, base, **adapter))
-                heads = self.heads(planned.target)
-                adapted = {name: of_map for name, of_map in heads.items() if name in ranks}
-                trained_heads = train_heads_alone(model, adapted)
+                trained_heads = train_heads_alone(model, self.adapted_heads(planned))
         result = finetune(
             model,
             self.examples.train,

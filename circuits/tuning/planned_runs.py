@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
-from circuits.options.tuning import LoraProtocol
+from circuits.options.tuning import FinetuneSettings, LoraProtocol
 from circuits.tuning.lora_result import RateChoice, TrialResult
 from circuits.tuning.lora_targets import LoraTarget
 
@@ -33,6 +33,11 @@ class PlannedRun:
         """Where a run is kept, in the comparison's folder."""
         suffix = f"-draw-{self.draw}" if self.draw else ""
         return f"{self.target.name}/seed-{self.seed}{suffix}"
+
+    @property
+    def trial_folder(self) -> str:
+        """Where a trial is kept."""
+        return f"{self.target.name}/rate-{self.rate:g}"
 
 
 def planned_trials(targets: Sequence[LoraTarget], protocol: LoraProtocol) -> list[PlannedRun]:
@@ -75,3 +80,30 @@ def planned_runs(
         for target in targets
         for draw in range(protocol.draws_of(seed, random=target.draw is not None))
     ]
+
+
+def run_settings(planned: PlannedRun, protocol: LoraProtocol) -> FinetuneSettings:
+    """How a run is trained: what its condition says, then the rate that was tuned."""
+    training, target = protocol.training, planned.target
+    return replace(
+        training,
+        seed=planned.seed,
+        learning_rate=target.learning_rate or planned.rate or training.learning_rate,
+        batch_size=target.batch_size or training.batch_size,
+    )
+
+
+def trial_settings(planned: PlannedRun, protocol: LoraProtocol) -> FinetuneSettings:
+    """How a trial is trained: as a run, in its own number of steps, with a loss at the end alone
+    and no checkpoint on the way.
+    """
+    settings = run_settings(planned, protocol)
+    steps = protocol.tuning_steps or settings.steps
+    return replace(
+        settings,
+        steps=steps,
+        warmup_steps=min(settings.warmup_steps or 0, steps),
+        validate_every=steps,
+        checkpoint_steps=(),
+        log_checkpoints=None,
+    )

@@ -15,15 +15,13 @@ go on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,9 +29,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from circuits.errors import CircuitsError
 from circuits.models.checkpoints import load_config, saved_steps
 from circuits.models.language import auto_class
+from circuits.models.load_errors import abbreviated
 from circuits.runtime.files import atomic_path, drop_folder, read_json, working_in, write_json
 from circuits.tuning.training_log import TrainingLog
-from tasks.pairs import TrainingExample
 
 _WRITTEN = (
     r"run\.json|state-\d+|training_log\.json|training_log\.csv|tensorboard|step-\d+|result\.json"
@@ -128,18 +126,58 @@ def claim_folder(path: Path, identity: Mapping[str, object]) -> None:
             )
         write_json(file, expected)
         return
+    _require_same(path, _recorded(file), expected)
+
+
+def require_same_run(path: Path, about: Mapping[str, object]) -> None:
+    """Refuse a folder whose run is another by what is given here, without a claim to it.
+
+    about: some of what decides the outcome; what the folder says beyond that is not looked at.
+    """
+    file = path / "run.json"
+    if file.exists():
+        recorded = _recorded(file)
+        expected = json.loads(json.dumps(about))
+        _require_same(path, {name: recorded.get(name) for name in expected}, expected)
+    elif (path / "result.json").exists():
+        raise CircuitsError(
+            f"{path}: holds a result but no run.json, so nothing tells what made it; choose "
+            "another folder or remove it"
+        )
+
+
+def _recorded(file: Path) -> dict[str, object]:
     recorded = read_json(file)
     if not isinstance(recorded, dict):
         raise CircuitsError(f"{file}: not a run description; remove the folder")
-    changed = [
-        f"{name} was {_short(recorded.get(name))}, now {_short(expected.get(name))}"
-        for name in sorted(set(recorded) | set(expected))
-        if recorded.get(name) != expected.get(name)
-    ]
-    if changed:
+    return recorded
+
+
+def _require_same(
+    path: Path, recorded: Mapping[str, object], expected: Mapping[str, object]
+) -> None:
+    names = sorted(set(recorded) | set(expected))
+    changes = [_change(name, recorded.get(name), expected.get(name)) for name in names]
+    if said := "; ".join(filter(None, changes)):
         raise CircuitsError(
-            f"{path}: holds another run ({'; '.join(changed)}); choose another folder or remove it"
+            f"{path}: holds another run ({said}); choose another folder or remove it"
         )
+
+
+def _change(name: str, was: object, now: object) -> str:
+    """What became of a value, of each part of it where it has some; nothing where it is equal."""
+    if was == now:
+        return ""
+    if not isinstance(was, dict | None) or not isinstance(now, dict | None):
+        return f"{name} was {_short(was)}, now {_short(now)}"
+    before, after = was or {}, now or {}
+    changed = [part for part in sorted(before | after) if before.get(part) != after.get(part)]
+    return f"{name}: " + abbreviated(
+        [
+            f"{part} was {_short(before.get(part))}, now {_short(after.get(part))}"
+            for part in changed
+        ]
+    )
 
 
 def write_model(
@@ -170,27 +208,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(saved_model.state_dict())
 
 
-def fingerprint_examples(examples: Sequence[TrainingExample] | None) -> str | None:
-    """SHA-256 over all ids: equal data, equal fingerprints."""
-    if examples is None:
-        return None
-    digest = hashlib.sha256()
-    for example in examples:  # one at a time: they may be more than memory holds
-        digest.update(json.dumps((example.prompt, example.target)).encode())
-    return digest.hexdigest()
-
-
-def fingerprint_model(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, types and values of all parameters, and which are trained."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        about = (name, list(parameter.shape), str(parameter.dtype), parameter.requires_grad)
-        digest.update(json.dumps(about).encode())
-        flat = parameter.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _short(value: object) -> str:
+    """A value for a message: of a hash its beginning."""
     text = str(value)
-    return text if len(text) <= 16 else f"{text[:8]}..."
+    longest, begins = (16, 8) if isinstance(value, str) else (80, 72)
+    return text if len(text) <= longest else f"{text[:begins]}..."

@@ -157,7 +157,7 @@ def test_a_comparison_by_head(name, model_folder, make_examples, tmp_path, monke
     monkeypatch.setattr("circuits.tuning.lora_comparison.finetune", None)
     assert compare_lora_targets(*call) == result
     fewer = lora_targets(("heads",), {}, maps.strongest_heads(3), 1)
-    with pytest.raises(CircuitsError, match="or other ranks or heads"):
+    with pytest.raises(CircuitsError, match=r"heads/seed-0: holds another run \(heads: .*ranks: "):
         compare_lora_targets(*call[:2], fewer, *call[3:])
 
 
