@@ -92,9 +92,7 @@ class AblatedRun:
 
     def tensors(self) -> Iterator[Tensor]:
         """All that it holds."""
-        states = self.states
-        for activations in (states.inputs, states.z, states.mlp, states.hidden):
-            yield from activations.values()
+        yield from self.states.tensors()
         yield from self.inputs.values()
         yield from self.values.values()
 

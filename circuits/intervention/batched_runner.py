@@ -20,8 +20,7 @@ The logits are those of `CircuitRunner`, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -34,6 +33,7 @@ from circuits.intervention.ablation import AblatedRun, Constants
 from circuits.intervention.cached_modules import CachedModules
 from circuits.intervention.executor import CircuitRunner, Logits
 from circuits.intervention.recorded_runs import RecordedRuns, parts_of, replayable
+from circuits.intervention.settled_run import SettledRun
 from circuits.intervention.source_differences import Answers, SettledSums, SourceDifferences
 from circuits.models import HookedModel, SourceActivations
 from circuits.models.hooks import Hooks
@@ -45,20 +45,6 @@ from circuits.runtime.limits import HELD_DIFFERENCES, side_by_side
 from tasks.pairs import PairBatch
 
 Stream = Float[Tensor, "batch pos d_model"]
-
-
-@dataclass(frozen=True)
-class _Settled:
-    """A run that others start from.
-
-    mask: the circuit that was run.
-    """
-
-    mask: Bool[Tensor, "source reader"]
-    live: SourceActivations
-    replay: CachedModules
-    sums: SettledSums
-    sums_at_answers: SettledSums
 
 
 class BatchedCircuitRunner:
@@ -138,6 +124,19 @@ class BatchedCircuitRunner:
         """How many circuits are worth running side by side."""
         return side_by_side(self.batch.clean.numel())
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that its runs keep, apart from copies of the batch."""
+        yield from (self.clean, self.corrupted)
+        if not self.view.sequential:
+            yield from self._runner.tensors()
+            return
+        yield from self.reference.tensors()
+        yield from self.replaced.values()
+        yield from self.full.tensors()
+        yield from self.settled.tensors()
+        if self._prefix is not None:
+            yield from self._prefix.tensors()
+
     def logits(self, keep: Bool[Tensor, "copy source reader"]) -> Float[Tensor, "copy read vocab"]:
         """Answer logits of each copy's circuit; no entry of `keep` but edges."""
         copies = keep.shape[0]
@@ -176,7 +175,7 @@ class BatchedCircuitRunner:
 
     def _settled(
         self, mask: Bool[Tensor, "source reader"], live: SourceActivations, replay: CachedModules
-    ) -> _Settled:
+    ) -> SettledRun:
         rows = range(self.model.layout.shape[0])
         sums = [
             SettledSums(
@@ -185,7 +184,7 @@ class BatchedCircuitRunner:
             )
             for answers in (None, self.answers)
         ]
-        return _Settled(mask, live, replay, *sums)
+        return SettledRun(mask, live, replay, *sums)
 
     def _repeated(self, copies: int) -> tuple[PairBatch, Prefix | None]:
         """The batch so many times, and its prefix; the last one is kept, for searches ask again."""
@@ -216,7 +215,7 @@ class _Run:
     def __init__(
         self,
         runner: BatchedCircuitRunner,
-        base: _Settled,
+        base: SettledRun,
         keep: Bool[Tensor, "copy source reader"],
     ) -> None:
         self.runner, self.base, self.view = runner, base, runner.view

@@ -55,6 +55,12 @@ class CachedModules:
                 return module
         return None
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that it remembers."""
+        for output in self._outputs.values():
+            parts = output if isinstance(output, tuple) else (output,)
+            yield from (part for part in parts if isinstance(part, Tensor))
+
     def _keep(self, module: nn.Module, _: object, output: object) -> None:
         self._outputs[module] = output
 

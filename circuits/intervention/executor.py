@@ -21,6 +21,7 @@ the source `bias` among them, are the stream.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -107,11 +108,16 @@ class CircuitRunner:
             ).attach(hooks)
         return self._run(hooks)
 
+    def tensors(self) -> Iterator[Tensor]:
+        """The runs that circuits share."""
+        yield from (self.clean, self.corrupted, *self._reference.tensors())
+        if self._prefix is not None:
+            yield from self._prefix.tensors()
+
     @property
     def n_bytes(self) -> int:
         """What the runs that circuits share take."""
-        runs = (self.clean, self.corrupted, *self._reference.tensors())
-        return sum(tensor.numel() * tensor.element_size() for tensor in runs)
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
     def _require_neurons(self) -> None:
         """Neurons of the corrupted run, by one more of it, when the first circuit asks for them."""

@@ -6,6 +6,7 @@ runs, exchanged. So two forward passes serve both.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -32,6 +33,12 @@ class RecordedRun:
     replay: CachedModules
     logits: Float[Tensor, "read vocab"]
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that it holds."""
+        yield self.logits
+        yield from self.run.tensors()
+        yield from self.replay.tensors()
+
 
 @dataclass(frozen=True)
 class RecordedRuns:
@@ -56,6 +63,13 @@ class RecordedRuns:
                 run, logits = AblatedRun.corrupted(model, side, prefix)
             runs.append(RecordedRun(run, replay, logits))
         return cls(rest, prefix, *runs)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that both runs hold."""
+        yield from self.clean.tensors()
+        yield from self.corrupted.tensors()
+        if self.prefix is not None:
+            yield from self.prefix.tensors()
 
     def swapped(self) -> RecordedRuns:
         """The same runs, the corrupted one in the place of the clean one."""

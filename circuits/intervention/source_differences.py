@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int, Int8
@@ -69,6 +69,11 @@ class SourceDifferences:
         reader_sums: Tensor = torch.einsum(spec, weights.to(differences), differences)
         return reader_sums
 
+    def tensors(self) -> Iterator[Tensor]:
+        """The differences that are kept."""
+        if self._kept is not None:
+            yield self._kept
+
     def _one_by_one(self, weights: Int8[Tensor, "reader copy source"]) -> Sums:
         total = None
         for index in weights.flatten(0, 1).any(dim=0).nonzero().flatten().tolist():
@@ -103,7 +108,7 @@ class SettledSums:
     def __init__(self, differences: SourceDifferences, most: int) -> None:
         """most: numbers that may be kept."""
         self._differences, self._room = differences, most
-        self._kept: OrderedDict[tuple[tuple[int, ...], bytes], Sums | None] = OrderedDict()
+        self._kept: OrderedDict[tuple[tuple[int, ...], bytes], Sums] = OrderedDict()
 
     def sums(
         self, columns: tuple[int, ...], weights: Int8[Tensor, "reader copy source"]
@@ -120,12 +125,16 @@ class SettledSums:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        reader_sums = self._kept[key] = self._differences.sums(weights, n)
-        self._room -= _size(reader_sums)
+        reader_sums = self._differences.sums(weights, n)
+        if reader_sums is None:  # takes no room, so that nothing would ever drop it
+            return None
+        self._kept[key] = reader_sums
+        self._room -= reader_sums.numel()
         while self._room < 0:
-            self._room += _size(self._kept.popitem(last=False)[1])
+            self._room += self._kept.popitem(last=False)[1].numel()
         return reader_sums
 
-
-def _size(sums: Sums | None) -> int:
-    return 0 if sums is None else sums.numel()
+    def tensors(self) -> Iterator[Tensor]:
+        """The sums that are kept, and the differences that they are made from."""
+        yield from self._differences.tensors()
+        yield from self._kept.values()

@@ -11,6 +11,7 @@ and in every run between: a decoder-only model runs them once and keeps their ke
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +38,11 @@ class Prefix:
     layers: tuple[
         tuple[Float[Tensor, "batch head pos d_k"], Float[Tensor, "batch head pos d_v"]], ...
     ]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every layer's keys and values."""
+        for keys, values in self.layers:
+            yield from (keys, values)
 
     def cache(self) -> DynamicCache:
         """A cache to go on from; a new one for every run, which extends it."""

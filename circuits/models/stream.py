@@ -14,7 +14,7 @@ to a reader depends, through the sigmas, on the run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -97,6 +97,11 @@ class SourceActivations:
 
     def _seen(self, x: Tensor) -> Tensor:
         return x if self.attached else x.detach()
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that was recorded."""
+        for recorded in (self.inputs, self.z, self.mlp, self.sigmas, self.hidden):
+            yield from recorded.values()
 
     def subtract(self, other: SourceActivations) -> SourceActivations:
         """This run less another; only where sources stay as they were written.

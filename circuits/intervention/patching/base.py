@@ -70,6 +70,12 @@ class ResumableRun:
         self._past = [torch.stack([*group]) for _, group in alike]
         self._reads: list[int] = batch.position.tolist()
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that it keeps."""
+        yield self.logits
+        yield from self._streams
+        yield from self._past
+
     def run_from(
         self, start: ResumePoint, copies: int, hooks: Hooks
     ) -> Float[Tensor, "copy read vocab"]:

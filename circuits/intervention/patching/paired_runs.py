@@ -8,7 +8,7 @@ known beforehand are recorded in the runs themselves, so that they cost no run o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -78,6 +78,14 @@ class PairedRuns:
         if missing:
             values |= site.record(self.model, self.batch, self._tokens(side), missing)
         return {layer: values[layer] for layer in layers}
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that is kept of both runs."""
+        yield from self._logits.values()
+        for base in self._bases.values():
+            yield from base.tensors()
+        for by_layer in self._donors.values():
+            yield from by_layer.values()
 
     def _tokens(self, side: Side) -> Tensor:
         return self.batch.clean if side == "clean" else self.batch.corrupted
