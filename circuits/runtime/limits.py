@@ -25,6 +25,9 @@ HELD_DIFFERENCES = 2**27
 in float32."""
 HELD_DIFFERENCES_LIVE = 2**24
 """The same of one prompt pair in the explorer, where many windows each hold a pair: 64 MB."""
+LIVE_PAIRS_BYTES = 2**31
+"""What all prompt pairs together may keep in the explorer, apart from the one in use: 2 GiB. A pair
+of 20 tokens of a model of 135 million parameters takes about 30 MiB."""
 AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
 PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE = 2**21, 2**28
 """Bytes of one attention pattern that two models are compared by at a time: about a CPU's cache."""

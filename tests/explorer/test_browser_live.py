@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 import torch
+from workers import arrived, held, settle
 
 import circuits
+from circuits.explorer.contents import EdgeNumbers
 from circuits.explorer.live.backends import backend_of
 from circuits.explorer.live.serve import ExplorerServer
 from circuits.explorer.live.typed import typed_pairs
@@ -151,15 +152,6 @@ def test_what_is_said_of_f_is_of_the_circuit_that_is_shown(opened):
     assert 0 < said["sizes"][0] < said["sizes"][1]
 
 
-def settle(server):
-    """Wait until the worker has nothing left to do."""
-    for _ in range(1000):
-        if not server.backend.worker.waiting:
-            return
-        time.sleep(0.02)
-    raise AssertionError("work went on")
-
-
 def test_from_prompts_to_an_edge_patched_and_saved_as_python(opened, model, server, tmp_path):
     """What a person does who never saw the page: run, score, take the strongest edge, patch it."""
     page = opened.page
@@ -215,7 +207,7 @@ def test_a_grid_grows_is_cancelled_and_a_reload_ends_its_work(opened, server):
     page.get_by_role("button", name=re.compile("of 6 pairs")).click()
     page.reload()
     page.wait_for_selector("#explorer[data-ready=true]", state="attached")
-    settle(server)
+    settle(server.backend.worker)
 
 
 def test_two_windows_do_not_disturb_each_other(opened, watched, server):
@@ -226,7 +218,7 @@ def test_two_windows_do_not_disturb_each_other(opened, watched, server):
     assert mine == others[::-1] and mine[0] != mine[1]
     other.page.close()
     score(opened.page)
-    settle(server)
+    settle(server.backend.worker)
 
 
 def test_what_is_typed_is_text_and_what_is_wrong_is_said(opened):
@@ -257,3 +249,79 @@ def test_a_head_is_knocked_out_of_the_circuit_and_measured_again(opened):
     page.wait_for_function("() => explorer.session.found?.task")
     after = opened.run("() => [explorer.session.found.size, explorer.session.found.task.f]")
     assert after[0] < before[0] and after[1] != before[1]
+
+
+def used(found):
+    """What the fields say, what the page shows tokens of, and what the server answers about."""
+    text = "(tokens) => tokens.map((one) => one.text).join('')"
+    fields = [
+        found.page.get_by_label(one).input_value() for one in ("Clean prompt", "Corrupted prompt")
+    ]
+    shown = found.run(
+        f"() => [explorer.session.pair.clean, explorer.session.pair.corrupted].map({text})"
+    )
+    value = found.run(
+        "async () => (await explorer.session.askOfPair("
+        "{do: 'edge', edge: 'm1->logits', direction: 'noise'}).answer).value"
+    )
+    return fields, shown, value
+
+
+@pytest.mark.parametrize("order", [("Run", "Next"), ("Next", "Run"), ("Next", "Next")])
+def test_of_two_pairs_asked_for_at_once_the_page_shows_the_last(opened, server, model, order):
+    """On a server that is busy: typed prompts take a step more, so they are ready last."""
+    page, task = opened.page, server.backend.task.pairs
+    page.get_by_label("Clean prompt").fill(CLEAN)
+    page.get_by_label("Corrupted prompt").fill(CORRUPTED)
+    buttons = {
+        "Run": page.get_by_role("button", name="Run", exact=True),
+        "Next": page.get_by_role("button", name=re.compile("^Next pair")),
+    }
+    settle(server.backend.worker)
+    with held(server.backend.worker):
+        for name in order:
+            buttons[name].click()
+        arrived(server.backend.worker, 4)  # each with what makes its pair ready
+    settle(server.backend.worker)
+    if order[-1] == "Run":
+        pairs = typed_pairs(model, CLEAN, CORRUPTED)
+        expected = [CLEAN, CORRUPTED]
+    else:
+        index = order.count("Next")
+        pairs = task[index : index + 1]
+        expected = [
+            "".join(model.tokenizer.decode([token]) for token in tokens)
+            for tokens in (pairs[0].clean, pairs[0].corrupted)
+        ]
+    page.wait_for_function(
+        "(text) => explorer.session.pair.clean.map((one) => one.text).join('') === text",
+        arg=expected[0],
+    )
+    fields, shown, value = used(opened)
+    assert fields == shown == expected
+    ends = opened.run("() => explorer.session.pair.ends")
+    effect = float(circuits.patch_edges(model, pairs, ["m1->logits"], metric=pairs.metric).values)
+    assert abs(effect) > 1e-4 and ends[0] - value == pytest.approx(effect, rel=1e-3)
+    assert page.get_by_text("not in use yet").is_hidden()
+    page.get_by_label("Clean prompt").fill("something else")
+    page.get_by_text("These prompts are not in use yet. Answers are about").wait_for()
+
+
+def test_scores_of_a_pair_that_was_left_are_repeated_about_that_pair(opened, server, model):
+    """Scoring goes on behind the next pair; Python says which pair each line is about."""
+    page = opened.page
+    run_prompts(page)
+    with held(server.backend.worker):
+        page.get_by_role("button", name="Score the edges of this pair").click()
+        page.get_by_role("button", name=re.compile("^Next pair")).click()
+        arrived(server.backend.worker, 3)
+    page.get_by_text("Scored: typed pair").first.wait_for()
+    page.get_by_text("random pair 1").wait_for()
+    source = opened.run("() => explorer.session.python()").replace(server.backend.load, "given")
+    names = {"given": model, "print": lambda *_: None}
+    exec(compile(source, "clicks.py", "exec"), names)
+    assert tuple(names["pairs"]) == tuple(typed_pairs(model, CLEAN, CORRUPTED, " Paris", " Rome"))
+    found = opened.run("() => Array.from(explorer.contents.checkpoints.at(-1).scores)")
+    expected = names["scores"].matrix.flatten()[EdgeNumbers.of(model.layout).flat].tolist()
+    assert max(map(abs, expected)) > 0
+    assert found == pytest.approx(expected, abs=1e-5 * max(map(abs, expected)))

@@ -42,20 +42,22 @@ export class Answers {
 
   async edge(name, direction, place) {
     await this.tried(place, async () => {
-      const { answer } = this.session.ask({ do: "edge", edge: name, direction });
+      const { pair_id } = this.session.pair ?? {};
+      const { answer } = this.session.askOfPair({ do: "edge", edge: name, direction });
       const found = await answer;
-      this.session.logged({ do: "edge", edge: name, direction, value: found.value });
+      this.session.logged({ do: "edge", edge: name, direction, value: found.value, pair_id });
       return this.answered(found, direction);
     });
   }
 
   async node(name, place) {
     await this.tried(place, async () => {
-      const { answer } = this.session.ask({ do: "node", node: name });
+      const { pair_id } = this.session.pair ?? {};
+      const { answer } = this.session.askOfPair({ do: "node", node: name });
       const found = await answer;
       const parts = [];
       if (found.direct) {
-        this.session.logged({ do: "edge", edge: `${name}->logits`, direction: "noise", value: found.direct.value });
+        this.session.logged({ do: "edge", edge: `${name}->logits`, direction: "noise", value: found.direct.value, pair_id });
         parts.push(
           el("h5", {}, "Straight to the logits: its direct edge corrupted"),
           ...this.answered(found.direct, "noise"),

@@ -138,8 +138,9 @@ export class Heat {
     this.cells[layer][place].setAttribute("aria-current", "true");
     const { cells } = this;
     await session.answers.tried(this.said, async () => {
-      const found = await session.ask(request).answer;
-      session.logged({ ...request, value: found.value });
+      const { pair_id } = session.pair;
+      const found = await session.askOfPair(request).answer;
+      session.logged({ ...request, value: found.value, pair_id });
       if (found.recovery !== null && cells === this.cells) this.paint(layer, place, found.recovery);
       const where = el("h5", {}, `${this.site.value}, layer ${layer}, ${this.by} ${place}`);
       return [where, ...session.answers.answered(found, request.direction)];
@@ -155,7 +156,8 @@ export class Heat {
       if (this.cells[0]?.length !== recovery[0].length) this.build(recovery[0].length);
       recovery.forEach((row, layer) => row.forEach((share, place) => this.paint(layer, place, share)));
     };
-    const { id, answer } = session.ask(request, fill);
+    const { pair_id } = session.pair;
+    const { id, answer } = session.askOfPair(request, fill);
     mine = this.running = id;
     this.start.disabled = true;
     this.stop.hidden = false;
@@ -163,7 +165,7 @@ export class Heat {
       const found = await answer;
       if (mine !== this.running) return;
       fill(found);
-      session.logged(request);
+      session.logged({ ...request, pair_id });
       this.said.replaceChildren(el("p", { class: "hint" }, "All places are patched. Choose one to see its tokens."));
     } catch (error) {
       if (mine !== this.running) return;

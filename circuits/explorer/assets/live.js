@@ -125,6 +125,11 @@ class Session {
     return this.link.ask(request, step);
   }
 
+  /** Ask about the pair in use, and about no other that the server may have taken meanwhile. */
+  askOfPair(request, step) {
+    return this.ask({ ...request, pair_id: this.pair?.pair_id ?? null }, step);
+  }
+
   /** The page stands: take the task's first pair, so that there is something to click. */
   begin() {
     this.empty.hidden = this.contents.checkpoints.length > 0;
@@ -144,7 +149,8 @@ class Session {
     this.measure();
   }
 
-  /** Keep a click; of circuits measured one after the other, the last. */
+  /** Keep a click; of circuits measured one after the other, the last.
+   * Its pair_id says which pair it is about: that of the request that took the pair. */
   logged(click) {
     if (click.do === "circuit" && this.clicks.at(-1)?.do === "circuit") this.clicks.pop();
     this.clicks.push(click);
@@ -184,7 +190,8 @@ class Session {
     const edges = this.edges;
     let mine;
     const late = () => edges !== this.edges || mine !== this.running; // another circuit or pair
-    const { id, answer } = this.ask({ do: "circuit", edges }, (step) => {
+    const pairId = this.pair?.pair_id ?? null;
+    const { id, answer } = this.askOfPair({ do: "circuit", edges }, (step) => {
       if (late()) return;
       if (step.of) this.say(`f on ${this.given.task.n} pairs: ${step.done} of ${step.of} done`);
       else this.shown(step);
@@ -196,7 +203,7 @@ class Session {
       this.found = found;
       this.shown(found);
       const names = edges.map((edge) => this.contents.edgeName(edge));
-      this.logged({ do: "circuit", edges: names, pair: found.pair ?? null, task: found.task ?? null });
+      this.logged({ do: "circuit", edges: names, pair: found.pair ?? null, task: found.task ?? null, pair_id: pairId });
     } catch (error) {
       if (!error.cancelled && !late()) this.circuitPlace.replaceChildren(el("p", { class: "error" }, error.message));
     }
@@ -260,7 +267,8 @@ class Session {
   /** Score every edge of the pair, or of the task's pairs; then show the circuit of those scores. */
   async score(of) {
     const bar = el("progress", { max: 1, value: 0, "aria-label": "Edge scores" });
-    const { id, answer } = this.ask({ do: "score", of }, ({ done }) => {
+    const pairId = this.pair?.pair_id ?? null;
+    const { id, answer } = this.askOfPair({ do: "score", of }, ({ done }) => {
       bar.value = done;
     });
     const stop = button("Cancel", () => this.link.cancel(id), { "aria-label": "Cancel scoring" });
@@ -275,7 +283,7 @@ class Session {
       this.empty.hidden = true;
       this.scoring.replaceChildren(el("p", {}, `Scored: ${checkpoint.name}`));
       this.act.announce(`Scored: ${checkpoint.name}. Its strongest edges are drawn.`);
-      this.logged({ do: "score", of });
+      this.logged({ do: "score", of, pair_id: of === "pair" ? pairId : null });
       const size = Math.min(50, this.contents.nEdges);
       this.store.set({ checkpoint: index, by: "size", size });
       this.act.refresh();

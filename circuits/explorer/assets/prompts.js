@@ -16,6 +16,7 @@ export class Prompts {
     const rows = FIELDS.map(([name, text, lines]) => {
       const field = el("textarea", { rows: lines, id: `explorer-${name}`, spellcheck: "false", maxlength: 20000 });
       this.fields[name] = field;
+      field.addEventListener("input", () => this.mark());
       field.addEventListener("keydown", (event) => {
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.run();
       });
@@ -23,7 +24,10 @@ export class Prompts {
     });
     this.aligned = el("div", {});
     this.result = el("div", { "aria-live": "polite" });
+    this.unused = el("p", { class: "hint", role: "status", hidden: true });
     this.index = -1;
+    this.latest = 0; // the request for a pair that was sent last
+    this.used = null; // the fields that belong to the pair in use
     const { task } = session.given;
     this.place = el(
       "section",
@@ -39,6 +43,7 @@ export class Prompts {
           button("Run", () => this.run(), { title: "Ctrl+Enter" }),
           task ? button(`Next pair of ${task.name}`, () => this.next()) : null,
         ),
+        this.unused,
       ),
       this.aligned,
       this.result,
@@ -51,40 +56,57 @@ export class Prompts {
 
   async run() {
     const typed = this.typed();
-    await this.asked({ do: "prompts", ...typed }, { do: "prompts", ...typed });
+    await this.asked({ do: "prompts", ...typed }, (found) => {
+      this.used = typed;
+      return { ...typed, do: "prompts", ends: found.ends, answers: [found.right, found.wrong] };
+    });
   }
 
   async next() {
     this.index += 1;
     const before = JSON.stringify(this.typed());
-    const found = await this.asked({ do: "task_prompts", index: this.index }, null);
-    if (!found) return;
-    const text = (tokens) => tokens.map((one) => one.text).join("");
-    this.index = found.index;
-    this.session.logged({ do: "task_prompts", index: found.index, pair: found });
-    if (JSON.stringify(this.typed()) !== before) return; // something was typed in the meantime
-    this.fields.clean.value = text(found.clean);
-    this.fields.corrupted.value = text(found.corrupted);
-    this.fields.correct.value = "";
-    this.fields.incorrect.value = "";
+    await this.asked({ do: "task_prompts", index: this.index }, (found, last) => {
+      const text = (tokens) => tokens.map((one) => one.text).join("");
+      this.used = { clean: text(found.clean), corrupted: text(found.corrupted), correct: "", incorrect: "" };
+      if (last) this.index = found.index;
+      if (last && JSON.stringify(this.typed()) === before) { // nobody typed in the meantime
+        for (const [name, value] of Object.entries(this.used)) this.fields[name].value = value;
+        this.used = this.typed(); // fields write line ends in their own way
+      }
+      return { do: "task_prompts", index: found.index, pair: found };
+    });
   }
 
-  async asked(request, click) {
+  /** Ask for a pair. Answers may come in another order than they were asked for: each one that is
+   * taken is in use from then on, in this page as in the server, and the pair asked for last stays.
+   * took: is given what was found, and whether nothing was asked for since; returns the click. */
+  async asked(request, took) {
     const { session } = this;
     this.result.replaceChildren(el("p", { class: "hint" }, "Running …"));
+    const { id, answer } = session.ask(request, (step) => {
+      if (step.clean && id === this.latest) this.align(step.clean, step.corrupted);
+    });
+    this.latest = id;
     try {
-      const { answer } = session.ask(request, (step) => {
-        if (step.clean) this.align(step.clean, step.corrupted);
-      });
       const found = await answer;
       this.align(found.clean, found.corrupted);
       this.show(found);
-      if (click) session.logged({ ...click, ends: found.ends, answers: [found.right, found.wrong] });
+      session.logged({ ...took(found, id === this.latest), pair_id: id });
       session.took(found);
-      return found;
     } catch (error) {
-      this.result.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
-      return null;
+      // What failed behind a later request is of no interest any more.
+      if (id === this.latest) this.result.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+    }
+    this.mark();
+  }
+
+  /** Say so where the fields hold something else than what is answered about. */
+  mark() {
+    const { used } = this;
+    this.unused.hidden = !used || JSON.stringify(used) === JSON.stringify(this.typed());
+    const start = (text) => (text.length > 80 ? `${text.slice(0, 80)} …` : text);
+    if (!this.unused.hidden) {
+      this.unused.textContent = `These prompts are not in use yet. Answers are about “${start(used.clean)}” beside “${start(used.corrupted)}”.`;
     }
   }
 

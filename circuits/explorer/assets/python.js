@@ -1,5 +1,7 @@
 // Python that repeats what was clicked. JSON's text is Python's text too.
 
+const PAIRS = ["prompts", "task_prompts"];
+
 const text = (value) => JSON.stringify(value);
 const comment = (value) => value.replace(/[^ -~]+/g, " ");
 const plain = (values) => `(${values.map((one) => `${one},`).join(" ")})`;
@@ -69,6 +71,18 @@ function lines(click) {
   }
 }
 
+/** Every click, behind its pair where another one stands before it. */
+function inOrder(clicks) {
+  const pairs = new Map(clicks.filter((one) => PAIRS.includes(one.do)).map((one) => [one.pair_id, one]));
+  let now = null;
+  return clicks.flatMap((click) => {
+    const pair = pairs.get(click.pair_id) ?? null;
+    if (!pair || pair === now) return [click];
+    now = pair;
+    return pair === click ? [click] : [pair, click];
+  });
+}
+
 export function pythonOf(given, clicks) {
   const head = [
     '"""What was clicked in the explorer."""',
@@ -80,5 +94,5 @@ export function pythonOf(given, clicks) {
     "",
     `model = ${given.load}`,
   ];
-  return `${[...head, ...clicks.flatMap(lines)].join("\n")}\n`;
+  return `${[...head, ...inOrder(clicks).flatMap(lines)].join("\n")}\n`;
 }

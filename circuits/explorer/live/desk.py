@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from circuits.errors import CircuitsError
 from circuits.explorer.contents import Json, checkpoint_contents
 from circuits.explorer.live import messages
 from circuits.explorer.live.jobs import BACKGROUND, CLICK, WORK, Job, Steps, Told, Worker
+from circuits.explorer.live.open_pairs import OpenPairs
 from circuits.explorer.live.pair import LivePair, circuit_of
 from circuits.explorer.live.scoring import scored
 from circuits.explorer.live.task_runs import TaskRuns
@@ -21,7 +22,7 @@ from circuits.explorer.live.typed import SOURCE, Typed, texts_of, tokens_of, typ
 from circuits.explorer.page import page
 from circuits.models import HookedModel
 from circuits.options.patching import PatchSpec
-from tasks.pairs import PairSet, PromptPair
+from tasks.pairs import PairSet
 
 _MESSAGE_S = 0.08
 """Between two messages of a sweep, at least."""
@@ -33,8 +34,6 @@ class Backend:
 
     contents: what the page is given. worker: its queue. model: None where there is none. task: its
     task's pairs, if there are some. load: how the model is loaded in Python, for scripts.
-
-    Windows that look at the same prompts share their runs, for as long as one of them does.
     """
 
     contents: Json
@@ -42,9 +41,6 @@ class Backend:
     model: HookedModel | None = None
     task: TaskRuns | None = None
     load: str = ""
-    _open: WeakValueDictionary[tuple[PromptPair, str], LivePair] = field(
-        default_factory=WeakValueDictionary
-    )
 
     @property
     def loaded(self) -> HookedModel:
@@ -57,17 +53,14 @@ class Backend:
             raise CircuitsError("there is no model here; give one with --model")
         return self.model
 
-    def live_pair(self, pairs: PairSet) -> LivePair:
-        """The runs of a set of one pair; the worker alone may ask.
+    @cached_property
+    def open_pairs(self) -> OpenPairs:
+        """The pairs that windows look at.
 
         Raises:
-            CircuitsError: where there is no model, or the pair does not fit it.
+            CircuitsError: where there is no model.
         """
-        key = pairs[0], pairs.metric
-        pair = self._open.get(key)
-        if pair is None:
-            pair = self._open[key] = LivePair(self.loaded, pairs)
-        return pair
+        return OpenPairs(self.loaded)
 
     def about(self) -> Json:
         """What the page is given, and what it can ask for."""
@@ -89,20 +82,29 @@ class Backend:
         return {**self.contents, "live": live}
 
 
+@dataclass(frozen=True, eq=False)
+class _Taken:
+    """A pair that a window looks at, and the id of the request that took it."""
+
+    request_id: int
+    pair: LivePair
+
+
 @dataclass(eq=False)
 class Desk:
     """A window's requests. told: (id, what, content), from the worker's thread."""
 
     backend: Backend
     told: Callable[[int, str, Json], None]
-    pair: LivePair | None = None
+    _taken: _Taken | None = None
     _jobs: dict[int, Job] = field(default_factory=dict)
 
     def ask(self, request: messages.Asked) -> None:
         """Put a request into the queue, or cancel one.
 
         Raises:
-            CircuitsError: where too much of this window is waiting.
+            CircuitsError: where too much of this window is waiting, and for what is asked about a
+                pair that the window has left.
         """
         if isinstance(request, messages.Cancel):
             job = self._jobs.pop(request.of, None)
@@ -121,6 +123,11 @@ class Desk:
             with suppress(CircuitsError):  # where much is waiting, clicks make what they need
                 self.backend.worker.give(Job(self, WORK, self._prepare(), lambda _, __: None))
 
+    @property
+    def pair(self) -> LivePair | None:
+        """What the window looks at."""
+        return None if self._taken is None else self._taken.pair
+
     def leave(self) -> None:
         """The window is closed: stop its work."""
         self.backend.worker.leave(self)
@@ -138,32 +145,49 @@ class Desk:
         match request:
             case messages.Prompts():
                 typed = Typed(request.clean, request.corrupted, request.correct, request.incorrect)
-                return self._prompts(typed), CLICK
+                return self._prompts(typed, request.id), CLICK
             case messages.TaskPrompts():
-                return self._task_prompts(request.index), CLICK
+                return self._task_prompts(request), CLICK
             case messages.PatchSite():
-                return self._site(request), CLICK
+                return self._site(request, self._named(request)), CLICK
             case messages.PatchEdge():
-                return self._edge(request), CLICK
+                return self._edge(request, self._named(request)), CLICK
             case messages.AboutNode():
-                return self._node(request.node), CLICK
+                return self._node(request, self._named(request)), CLICK
             case messages.RunCircuit():
-                return self._circuit(request.edges), WORK
+                return self._circuit(request, self._named(request)), WORK
             case messages.Sweep():
-                return self._sweep(request), WORK
+                return self._sweep(request, self._named(request)), WORK
             case messages.Score():
-                return self._score(request), BACKGROUND
+                return self._score(request, self._named(request)), BACKGROUND
             case messages.Page():
                 return self._page(request), WORK
         raise AssertionError(request)
 
-    @property
-    def _ready(self) -> LivePair:
-        if self.pair is None:
-            raise CircuitsError("type a clean and a corrupted prompt first, and run them")
-        return self.pair
+    def _named(self, request: messages.AskedOfPair) -> LivePair | None:
+        """The pair that a request names: it is answered about that one, whatever is taken until it
+        has its turn.
 
-    def _prompts(self, typed: Typed) -> Steps:
+        Raises:
+            CircuitsError: where the window is at another one.
+        """
+        taken = self._taken
+        if request.pair_id is None:
+            return None
+        if taken is None or taken.request_id != request.pair_id:
+            raise CircuitsError("this window has taken another pair since; ask again")
+        return taken.pair
+
+    @contextmanager
+    def _in_use(self, named: LivePair | None) -> Iterator[LivePair]:
+        """The pair that a request names, or the window's; it keeps its runs meanwhile."""
+        pair = named or self.pair
+        if pair is None:
+            raise CircuitsError("type a clean and a corrupted prompt first, and run them")
+        with self.backend.open_pairs.in_use(pair):
+            yield pair
+
+    def _prompts(self, typed: Typed, request_id: int) -> Steps:
         model = self.backend.loaded
         yield {
             name: [asdict(token) for token in texts_of(model, tokens_of(model, text))]
@@ -171,28 +195,37 @@ class Desk:
         }
         pairs = typed_pairs(model, typed.clean, typed.corrupted, typed.correct, typed.incorrect)
         yield {}
-        return self._took(pairs)
+        return self._took(pairs, request_id)
 
-    def _task_prompts(self, index: int) -> Steps:
+    def _task_prompts(self, request: messages.TaskPrompts) -> Steps:
         task = self.backend.task
         if task is None:
             raise CircuitsError("there is no task here; give one with --task")
         yield {}
-        pair_index = index % len(task.pairs)
-        return {**self._took(task.pairs[pair_index : pair_index + 1]), "index": pair_index}
+        pair_index = request.index % len(task.pairs)
+        taken = self._took(task.pairs[pair_index : pair_index + 1], request.id)
+        return {**taken, "index": pair_index}
 
-    def _took(self, pairs: PairSet) -> Json:
-        """The pair is this window's from here on; what both runs say."""
-        model, pair = self.backend.loaded, self.backend.live_pair(pairs)
-        top_tokens = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
-        self.pair = pair
+    def _took(self, pairs: PairSet, request_id: int) -> Json:
+        """The pair is this window's from here on; what both runs say.
+
+        Of two that were asked for at once, the one asked for last stays, whichever is ready first.
+        """
+        if self._taken is not None and request_id < self._taken.request_id:
+            raise CircuitsError("other prompts were asked for after these, and are taken")
+        model, open_pairs = self.backend.loaded, self.backend.open_pairs
+        with open_pairs.in_use(open_pairs.of(pairs)) as pair:
+            top_tokens = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
+            ends = pair.ends
+        self._taken = _Taken(request_id, pair)
         (prompt_pair,) = pairs.pairs
         sides = {"clean": prompt_pair.clean, "corrupted": prompt_pair.corrupted}
         answers = {"right": prompt_pair.answer, "wrong": prompt_pair.wrong}
         return {
             "source": None if prompt_pair.source == SOURCE else prompt_pair.source,
             "metric": pair.judge.name,
-            "ends": list(pair.ends),
+            "ends": list(ends),
+            "pair_id": request_id,
             "tops": {
                 side: [asdict(top) for top in side_tops] for side, side_tops in top_tokens.items()
             },
@@ -213,28 +246,34 @@ class Desk:
         }
 
     def _prepare(self) -> Steps:
-        pair = self.pair
-        if pair is not None:
-            for _ in pair.prepare():
-                if pair is not self.pair:  # the window has taken another one
-                    break
-                yield {}
+        if self.pair is not None:
+            with self.backend.open_pairs.in_use(self.pair) as pair:
+                for _ in pair.prepare():
+                    if pair is not self.pair:  # the window has taken another one
+                        break
+                    yield {}
         return {}
 
-    def _site(self, request: messages.PatchSite) -> Steps:
+    def _site(self, request: messages.PatchSite, named: LivePair | None) -> Steps:
         yield {}
-        return asdict(self._ready.site(_spec(request)))
+        with self._in_use(named) as pair:
+            return asdict(pair.site(_spec(request)))
 
-    def _edge(self, request: messages.PatchEdge) -> Steps:
+    def _edge(self, request: messages.PatchEdge, named: LivePair | None) -> Steps:
         yield {}
-        return asdict(self._ready.edge(request.edge, request.direction))
+        with self._in_use(named) as pair:
+            return asdict(pair.edge(request.edge, request.direction))
 
-    def _node(self, name: str) -> Steps:
+    def _node(self, request: messages.AboutNode, named: LivePair | None) -> Steps:
         yield {}
-        return asdict(self._ready.node(name))
+        with self._in_use(named) as pair:
+            return asdict(pair.node(request.node))
 
-    def _sweep(self, request: messages.Sweep) -> Steps:
-        pair = self._ready
+    def _sweep(self, request: messages.Sweep, named: LivePair | None) -> Steps:
+        with self._in_use(named) as pair:
+            return (yield from self._swept(pair, request))
+
+    def _swept(self, pair: LivePair, request: messages.Sweep) -> Steps:
         spec = PatchSpec(
             site=request.site, direction=request.direction, sweep=("layer", request.by)
         )
@@ -267,13 +306,13 @@ class Desk:
             last = time.monotonic() if due else last
         return grid()
 
-    def _circuit(self, edges: list[int]) -> Steps:
-        circuit = circuit_of(self.backend.loaded, edges)
+    def _circuit(self, request: messages.RunCircuit, named: LivePair | None) -> Steps:
+        circuit = circuit_of(self.backend.loaded, request.edges)
         answer: Json = {"size": len(circuit)}
         yield {}
-        if self.pair is not None:
-            pair = self.pair
-            answer["pair"] = {"metric": pair.judge.name, **asdict(pair.circuit(circuit.mask))}
+        if named or self.pair:
+            with self._in_use(named) as pair:
+                answer["pair"] = {"metric": pair.judge.name, **asdict(pair.circuit(circuit.mask))}
             yield answer
         if (task := self.backend.task) is not None:
             for n_done, f in task.faithfulness(circuit):
@@ -286,11 +325,11 @@ class Desk:
                     }  # fmt: skip
         return answer
 
-    def _score(self, request: messages.Score) -> Steps:
+    def _score(self, request: messages.Score, named: LivePair | None) -> Steps:
         model = self.backend.loaded
         if request.of == "pair":
-            pair = self._ready
-            name, inputs = f"{pair.pairs.task} pair", (pair.pairs, [pair.batch], pair.judge)
+            with self._in_use(named) as pair:
+                name, inputs = f"{pair.pairs.task} pair", (pair.pairs, [pair.batch], pair.judge)
         elif (task := self.backend.task) is not None:
             name, inputs = f"{task.pairs.task}, here", (task.pairs, task.batches, task.judge)
         else:

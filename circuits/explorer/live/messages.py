@@ -22,7 +22,7 @@ Index = Annotated[int, Field(ge=0, le=10**6)]
 
 
 class _Asked(BaseModel):
-    """A request; id: by which its answers are told apart."""
+    """A request; id: by which its answers are told apart, larger than that of those before it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -46,7 +46,17 @@ class TaskPrompts(_Asked):
     index: Index
 
 
-class PatchSite(_Asked):
+class AskedOfPair(_Asked):
+    """A request about the pair that the window took.
+
+    pair_id: the id of the request that took it. What is asked about another pair than the window is
+    at when it asks is refused. None: whichever pair the window is at when it is answered.
+    """
+
+    pair_id: Annotated[int, Field(ge=0)] | None = None
+
+
+class PatchSite(AskedOfPair):
     """Patch one place; position and unit None patch all of them at once."""
 
     do: Literal["site"]
@@ -57,7 +67,7 @@ class PatchSite(_Asked):
     unit: Index | None = None
 
 
-class Sweep(_Asked):
+class Sweep(AskedOfPair):
     """Patch every place of a kind: layers by positions, or by heads."""
 
     do: Literal["sweep"]
@@ -66,7 +76,7 @@ class Sweep(_Asked):
     by: Literal["position", "head"]
 
 
-class PatchEdge(_Asked):
+class PatchEdge(AskedOfPair):
     """Patch one edge."""
 
     do: Literal["edge"]
@@ -74,21 +84,21 @@ class PatchEdge(_Asked):
     direction: Direction
 
 
-class RunCircuit(_Asked):
+class RunCircuit(AskedOfPair):
     """Run the pair, and the task's pairs where there are some, on a circuit."""
 
     do: Literal["circuit"]
     edges: Edges
 
 
-class AboutNode(_Asked):
+class AboutNode(AskedOfPair):
     """A node's attention and what it does straight to the logits."""
 
     do: Literal["node"]
     node: Annotated[str, Field(max_length=60)]
 
 
-class Score(_Asked):
+class Score(AskedOfPair):
     """Score every edge, of the pair or of the task's pairs."""
 
     do: Literal["score"]

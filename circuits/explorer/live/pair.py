@@ -9,7 +9,7 @@ value into the corrupted run. recovery = (value - corrupted) / (clean - corrupte
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -31,6 +31,7 @@ from circuits.metrics import Logits, Metric, metric_for
 from circuits.models import HookedModel
 from circuits.options.choices import Direction, SiteName
 from circuits.options.patching import PatchSpec
+from circuits.planning.counter import storages
 from circuits.runtime.limits import HELD_DIFFERENCES_LIVE
 from tasks.pairs import PairBatch, PairSet
 
@@ -40,6 +41,8 @@ _TOKENS_ELSEWHERE = 8192
 _RECORDED: tuple[SiteName, ...] = (
     "resid_pre", "resid_post", "attn_out", "mlp_out", "z", "q", "k", "v",
 )  # fmt: skip
+_RUNS = ("runs", "_recorded_runs", "clean_runner", "corrupted_runner")
+"""What a `LivePair` keeps of its runs, each made when it is first asked for."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,12 @@ class NodeSaid:
 class LivePair:
     """A model and one prompt pair.
 
-    pairs: a set of that pair.
+    pairs: a set of that pair. n_bytes: what it kept when it was last weighed.
     """
 
     model: HookedModel
     pairs: PairSet
+    n_bytes: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.model.validate(self.pairs)
@@ -103,6 +107,21 @@ class LivePair:
     def runs(self) -> PairedRuns:
         """Clean and corrupted run, for patches of sites."""
         return PairedRuns(self.model, self.batch, _RECORDED if self._has_places else ())
+
+    def weigh(self) -> None:
+        """Count what is kept now, as `n_bytes`."""
+        self.n_bytes = sum(storages(self._tensors()).values())
+
+    def release(self) -> None:
+        """Let go of all that was run; what is asked for next makes it again."""
+        for name in _RUNS:
+            self.__dict__.pop(name, None)
+        self.weigh()
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for name in _RUNS:
+            if (kept := self.__dict__.get(name)) is not None:
+                yield from kept.tensors()
 
     @property
     def _has_places(self) -> bool:
