@@ -184,3 +184,15 @@ def test_padded_batches_and_what_nothing_reads(hooked, random_pairs):
     assert ran == [(0, "attention"), (0, "mlp"), (2, "attention")]
     close(found, expected(model, batch, keep))
     assert all("forward" not in vars(module) for module in model.hf.modules())
+
+
+def test_sums_of_nothing_are_not_kept(hooked, random_pairs):
+    """They take no room, so that only the number of circuits would bound how many there are."""
+    model = hooked("llama")
+    layout = model.layout
+    runner = BatchedCircuitRunner(model, random_pairs(n=1).batch([0]), alike=False, held=0)
+    for edge in layout.mask.nonzero().tolist()[::5]:
+        keep = layout.mask.clone()
+        keep[tuple(edge)] = False
+        runner.logits(keep[None])
+    assert not runner.full.sums._kept and not runner.full.sums_at_answers._kept
