@@ -73,7 +73,10 @@ def opened(page: Page, url: str) -> Page:
     """The page with its f measured and an edge patched."""
     page.set_default_timeout(120_000)
     page.goto(url)
-    page.wait_for_function("() => window.explorer?.session.found?.task")
+    page.wait_for_selector("#explorer[data-ready=true]", state="attached")
+    if not page.evaluate("() => Boolean(explorer.session)"):
+        sys.exit("no model answers here: the run has no checkpoint")
+    page.wait_for_function("() => explorer.session.found?.task")
     page.evaluate(_CHOOSE)
     page.get_by_role("button", name="Corrupt it in the clean run").click()
     page.locator(".details .answer").wait_for()
