@@ -2,6 +2,7 @@
 
     python scripts/benchmarks/explorer.py browser   # load, filter and frames, in Chromium
     python scripts/benchmarks/explorer.py clicks    # clicks and a sweep beside plain runs
+    python scripts/benchmarks/explorer.py together  # clicks side by side in one pass, and alone
 
 Times of the model are CPU time of one process, two sides run in turns; those of the browser are the
 page's own clock. `browser` needs Chromium and the package `playwright`.
@@ -18,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,15 +65,17 @@ _FILTER = """(changes) => new Promise((done) => {
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=("browser", "clicks"))
+    parser.add_argument("part", choices=("browser", "clicks", "together"))
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--task", default="ioi")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.part == "browser":
         browser()
-    else:
+    elif options.part == "clicks":
         clicks(options.model, options.task)
+    else:
+        together(options.model, options.task)
 
 
 def contents_of(layout: Layout) -> Json:
@@ -98,19 +103,25 @@ def browser() -> None:
         for name, layout in LAYOUTS.items():
             file = write_page(contents_of(layout), Path(folder) / "page.html")
             page = chromium.new_page(viewport={"width": 1300, "height": 900})
+            cpu = [children_cpu()]
             page.goto(file.as_uri())
             page.wait_for_selector("#explorer[data-ready=true]", state="attached")
             load_ms = page.evaluate("() => new Promise((d) => requestAnimationFrame("
                                    "() => setTimeout(() => d(performance.now()))))")  # fmt: skip
+            cpu.append(children_cpu())
             all_edges_ms = page.evaluate(_FILTER, {"by": "threshold", "threshold": 0})
             text = page.evaluate(_FILTER, {"text": "m1->"})
+            cpu.append(children_cpu())
             difference_ms = page.evaluate(_FILTER, {"other": 0, "text": ""})
             page.evaluate(_FILTER, {"other": None})
+            opened, filtered = (1000 * (b - a) for a, b in pairwise(cpu))
             frames = frames_of(page)
             print(
                 f"{name}: {layout.n_edges} edges, page {file.stat().st_size / 2**20:.2f} MiB, "
                 f"open and drawn in {load_ms:.0f} ms; all edges {all_edges_ms:.0f} ms, filtered by "
-                f"name {text:.0f} ms, difference {difference_ms:.0f} ms; {frames['drawn']} lines: "
+                f"name {text:.0f} ms, difference {difference_ms:.0f} ms; CPU of the browser: "
+                f"{opened:.0f} ms until drawn, {filtered:.0f} ms for all edges and the filter; "
+                f"{frames['drawn']} lines: "
                 f"{frames['fps']:.0f} frames/s, 95 % of them within {frames['slow']:.1f} ms, "
                 f"{frames['cpu_ms']:.1f} ms of CPU a frame"
             )
@@ -209,6 +220,42 @@ def clicks(source: str, task: str) -> None:
         f"sweep of {len(layers)} layers x positions: {live_time:.2f} s, circuits.patch "
         f"{plain_time:.2f} s, {live_time / plain_time:.2f}x"
     )
+
+
+def together(source: str, task: str) -> None:
+    """What windows would gain if their clicks shared passes: whole passes, and edges of a pair."""
+    model = HookedModel.from_pretrained(source, device="cpu")
+    pairs = tasks.load(task).pairs(model.tokenizer, n=1, split="test")
+    pair = LivePair(model, pairs)
+    for _ in pair.prepare():
+        pass
+    with torch.no_grad():
+        for copies in (1, 2, 5, 10, 20):
+            batch = pair.batch.repeat(copies)
+            seconds = cpu_seconds_of(partial(model.logits, batch.clean, batch), 5)
+            print(f"{copies} x {batch.clean.shape[1]} tokens: {1000 * seconds:.0f} ms")
+    edges = torch.randperm(model.layout.n_edges, generator=torch.Generator().manual_seed(0))[:20]
+    keep = model.layout.mask.repeat(20, 1, 1)
+    for mask, edge in zip(keep, model.layout.mask.nonzero()[edges].tolist(), strict=True):
+        mask[tuple(edge)] = False
+    runner = pair.clean_runner
+    at_once, alone = in_turns(
+        lambda: runner.logits(keep), lambda: [runner.logits(mask[None]) for mask in keep], 3
+    )
+    print(
+        f"20 edges of one pair: {1000 * at_once:.0f} ms side by side, {1000 * alone:.0f} ms one by "
+        f"one, {alone / at_once:.2f}x"
+    )
+
+
+def cpu_seconds_of(act: Callable[[], object], rounds: int) -> float:
+    """Median CPU seconds of one call, behind a first that is not counted."""
+    durations = []
+    for _ in range(rounds + 1):
+        start = time.process_time()
+        act()
+        durations.append(time.process_time() - start)
+    return statistics.median(durations[1:])
 
 
 def _one(site: str, layer: int, position: int) -> PatchSpec:
