@@ -61,6 +61,8 @@ def duration(seconds: float) -> str:
     """Seconds, minutes or hours, of which there are fewer than 100."""
     if seconds < 100:
         return f"{seconds:.1f} s"
+    if seconds < 10 * 60:
+        return f"{seconds / 60:.1f} min"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:,.1f} h"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 DISTRIBUTION = "circuit-discovery"
 _ADVICE = (
-    "give this package an environment of its own, or run `pip uninstall circuits` and then "
-    f"`pip install --force-reinstall --no-deps {DISTRIBUTION}`"
+    "give this package an environment of its own, or run `pip uninstall circuits` and then, in the "
+    "folder of its sources, `pip install --force-reinstall --no-deps .`"
 )
 
 

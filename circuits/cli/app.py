@@ -40,6 +40,8 @@ app = typer.Typer(
     name="circuits",
     help="Which edges between heads and MLPs carry a task, how far that claim holds, and what "
     "fine-tuning changed.",
+    epilog="First steps: `circuits doctor` tries the installation, `circuits run quickstart` does "
+    "everything once on a small model. `circuits COMMAND --help` shows an example of each.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -95,7 +97,10 @@ def about(
 
 
 _INTERRUPTED = 130  # what Typer makes of Ctrl-C
-_GO_ON = ("run", "discover", "learn", "patch", "search", "finetune")
+_GO_ON = {
+    *("run", "discover", "learn", "evaluate", "compare", "diff", "patch", "search", "finetune"),
+}
+"""Verbs that leave what they did, and go on from it."""
 
 
 def main() -> None:

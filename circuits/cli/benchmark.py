@@ -32,10 +32,11 @@ def benchmark(
     run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
-    """Evaluate scores or nine circuits as the MIB benchmark does, by its own counting.
+    """Evaluate scores or circuits as the MIB benchmark does.
 
-    Edges are counted ungrouped. Prints f at its shares with CPR and CMD, and writes mib.json, and
-    results.json in the form of the leaderboard's results.
+    The circuits are nine, of the benchmark's sizes. Edges are counted ungrouped, as there. Prints f
+    at its shares with CPR and CMD, and writes mib.json, and results.json in the form of the
+    leaderboard's results.
 
     Example: circuits benchmark scores --model gpt2 --task mib-ioi --data mib_ioi --split test
     """

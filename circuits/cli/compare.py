@@ -70,12 +70,13 @@ def compare(
     run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
-    """Say what changed between checkpoints; with --across, what methods or tasks have in common.
+    """Say what changed between checkpoints, by their scores.
 
-    Edges, nodes, and which of the two; each beside its noise ceiling. With --model and --task, also
-    how faithful each checkpoint's circuit is in every other. Writes comparison.json,
-    comparison.html and cross_evaluation.json; with --across cross_tasks.json alone. If it is
-    stopped half-way, the same command continues from comparison.partial.
+    It tells which edges and nodes changed, and which of the two explains more, each beside its
+    noise ceiling. With --model and --task it also tells how faithful each checkpoint's circuit is
+    in every other. Writes comparison.json, comparison.html and cross_evaluation.json. With
+    --across it tells what methods or tasks on one model have in common, and writes
+    cross_tasks.json alone. If it is stopped, the same command goes on from comparison.partial.
 
     Example: circuits compare runs/quickstart/scores/*.safetensors --out comparison
     --model runs/quickstart/checkpoints --base newsroom-gpt2 --task newsroom

@@ -54,7 +54,8 @@ def _models() -> Iterable[str]:
     return _MODELS
 
 
-def _recipes() -> Iterable[str]:
+def recipes() -> list[str]:
+    """Names of the recipes in the package."""
     folder = Path(circuits.__file__).parent / "pipeline" / "recipes"
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
@@ -64,5 +65,5 @@ _BY_NAME: dict[str, Callable[[], Iterable[str]]] = {
     "name": _tasks,  # of `circuits tasks NAME`
     "model": _models,
     "base": _models,
-    "recipe": _recipes,
+    "recipe": recipes,
 }

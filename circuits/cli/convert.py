@@ -49,7 +49,9 @@ def convert(
     *,
     how: ImportOptions,
 ) -> None:
-    """Convert to and from the graph files of EAP-IG and MIB, and to those of graph tools.
+    """Convert scores and circuits to and from other tools' files.
+
+    Graph files of EAP-IG and MIB are read and written, those of graph tools are written.
 
     Towards EAP-IG: --out is a .json or a .pt. From it: --out is a folder, which gets
     scores.safetensors and circuit.json, whichever the file holds, and node_scores.safetensors (in

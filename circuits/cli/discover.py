@@ -43,32 +43,38 @@ def discover(
     budget: Annotated[
         int | None,
         typer.Option(
-            help="Gradient passes in all (eap-ig): many pairs with two points each, spread over "
-            "the path from pair to pair; fewer pairs, as by --n or a file, get more points.",
+            help="For eap-ig: gradient passes in all, in place of --n and --steps. Many pairs get "
+            "two points each; fewer pairs, as by --n or a file, get more points.",
             min=1,
         ),
     ] = None,
     until_stable: Annotated[
         float | None,
         typer.Option(
-            help="Score more and more pairs, from --n (32) on, until circuits from as many others "
-            "would be so alike (Jaccard index, as in 0.8).",
+            help="Score more pairs until a circuit from as many other pairs would have this "
+            "Jaccard index with the one found, as in 0.8. Begins with --n pairs (default here: "
+            "32).",
         ),
     ] = None,
     max_n: Annotated[
         int | None,
-        typer.Option(help="For --until-stable: the most pairs to score (2000).", min=1),
+        typer.Option(help="For --until-stable: the most pairs to score (default: 2000).", min=1),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Also write circuit.json with so many edges.", min=1)
+        int | None,
+        typer.Option(
+            help="Also write circuit.json, with this number of edges.",
+            parser=use.read_size,
+            metavar="<int>",
+        ),
     ] = None,
     chosen_by: Annotated[CircuitOptions, Without("fraction")],
     per_example: Annotated[
         bool | None,
         typer.Option(
             "--per-example/--no-per-example",
-            help="Keep the scores of single examples, which `compare` and intervals need. By "
-            "default they are kept up to 1 GiB, or a quarter of the free disk.",
+            help="Keep the scores of single examples, which `compare` and intervals need "
+            "(default: where they fit in a quarter of the free disk).",
         ),
     ] = None,
     compare_precision: Annotated[
@@ -76,7 +82,7 @@ def discover(
         typer.Option(
             "--compare-precision/--no-compare-precision",
             help="With --quantize: score 8 pairs in both precisions and say how alike the scores "
-            "are, where the unquantised model fits too (default: for nf4).",
+            "are, where the unquantised model fits too (default: only for nf4).",
         ),
     ] = None,
     judged: MetricOptions,
@@ -91,7 +97,7 @@ def discover(
     neurons), and with --size circuit.json, by the ranking that is most faithful on 16 more pairs,
     or on a quarter of the pairs at hand where the task has no more. Says how far the scores, and
     circuits of that size (default: 1 % of the edges), depend on the examples, and how many it
-    takes. Stopped half-way, it leaves scores.partial there, and the same command continues.
+    takes. If it is stopped, it leaves scores.partial there, and the same command goes on from it.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """

@@ -34,7 +34,9 @@ def ensemble(
     how: EnsembleConfig,
     weight: Annotated[
         list[float] | None,
-        typer.Option(help="A member's weight; repeat in the order of the scores (default: alike)."),
+        typer.Option(
+            help="A member's weight; repeat in the order of the scores (default: all equal)."
+        ),
     ] = None,
     size: Annotated[
         int | None,
@@ -43,13 +45,16 @@ def ensemble(
         ),
     ] = None,
     draws: Annotated[
-        int | None, typer.Option(help="With --size: random weights that are tried (8).", min=0)
+        int | None,
+        typer.Option(help="With --size: random weights that are tried (default: 8).", min=0),
     ] = None,
     strategy: Annotated[
-        Strategy | None, typer.Option(help="With --size: how a ranking becomes an order.")
+        Strategy | None,
+        typer.Option(help="With --size: how edges are taken by their rank (default: widest-path)."),
     ] = None,
     choose: Annotated[
-        int | None, typer.Option(help="With --size: how many pairs to choose on (16).", min=2)
+        int | None,
+        typer.Option(help="With --size: how many pairs to choose on (default: 16).", min=2),
     ] = None,
     split: Annotated[
         Split | None, typer.Option(help="With --size: their split (default: the scores' own).")
@@ -61,12 +66,13 @@ def ensemble(
     run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
-    """Put several scores into one ranking: methods, corruptions, metrics, learned masks.
+    """Put several scores of one model into one ranking.
 
-    Members are made comparable and averaged. With --size the weights are chosen by how faithful
-    circuits of that size are, on pairs that no member was made from, and circuit.json is written.
-    Writes scores.safetensors and scores.json (node_scores.* and neuron_scores.* of nodes and
-    neurons), and with --size ensemble.json, which says what was tried.
+    The scores may be of several methods, corruptions or metrics, or learned masks. Members are made
+    comparable and averaged. With --size the weights are chosen by how faithful circuits of that
+    size are, on pairs that no member was made from, and circuit.json is written. Writes
+    scores.safetensors and scores.json (node_scores.* and neuron_scores.* of nodes and neurons), and
+    with --size ensemble.json, which says what was tried.
 
     Example: circuits ensemble scores other --size 24 --out ensemble
     """

@@ -89,14 +89,14 @@ def evaluate(
     engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
-    """Measure how faithful circuits are, on examples that were not scored on.
+    """Measure how faithful a circuit is, on unseen examples.
 
-    The circuit has the same level as the scores (edge, node or neuron). Use --circuit to evaluate a
-    circuit from another source, for example `circuits search`. By default, absolute, signed and
-    mixed ranking are tried on 16 more pairs, and the most faithful one is taken. Writes
-    evaluation.json and evaluation.html: faithfulness by circuit size, with bootstrap intervals over
-    examples and a random ranking as control; stability under resampling, where single examples'
-    scores were kept.
+    Unseen are those that were not scored on. The circuit has the same level as the scores (edge,
+    node or neuron). Use --circuit to evaluate a circuit from another source, for example `circuits
+    search`. By default, absolute, signed and mixed ranking are tried on 16 more pairs, and the most
+    faithful one is taken. Writes evaluation.json and evaluation.html: faithfulness by circuit size,
+    with bootstrap intervals over examples and a random ranking as control; stability under
+    resampling, where single examples' scores were kept.
 
     Stopped half-way, it leaves evaluation.partial there, and the same command continues from it.
 
@@ -292,7 +292,7 @@ def _show(
         typer.echo(f"  {circuit.degenerate_reason}")
     for name, condition in evaluated.robustness.items():
         outcome = condition.undefined_reason or f"{condition.circuit} (random {condition.control})"
-        typer.echo(f"  f, {name}: {outcome}")
+        typer.echo(f"  f{'' if name == OWN else f', {name}'}: {outcome}")
     for line in _answers(evaluated):
         typer.echo(f"  {line}")
     if judged_on := evaluated.robustness.get(OWN):

@@ -50,7 +50,9 @@ def explore(
         typer.Option(help="Write the run's circuits as one .html file instead of serving them."),
     ] = None,
 ) -> None:
-    """Show circuits in a browser, and let the model answer clicks: patch an edge, see what happens.
+    """Show circuits in a browser, where a model answers clicks.
+
+    Click an edge to patch it in the model, and see what the model then says.
 
     Serves this machine alone, at an address with a token that is printed; Ctrl-C ends it.
 

@@ -161,19 +161,18 @@ def _flag(group: _Group, name: str, default: object) -> inspect.Parameter:
     hint = hints(group.kind)[name]
     kind, metavar = _taken_as(hint)
     required = default is MISSING and not group.partly
-    silent = default in (MISSING, None, ()) or isinstance(default, bool)
-    shown_default: bool | str = not silent
-    if not silent and (group.partly or isinstance(default, tuple)):
-        shown_default = _shown(default)
+    silent = default in (MISSING, None, ()) or default is False
+    filled_in_later = group.partly or isinstance(default, tuple)  # Typer sees None as the default
+    note = f" [default: {_shown(default)}]" if filled_in_later and not silent else ""
     flag = f"--{name.replace('_', '-')}"
     negatable = kind is bool and default is not False
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if negatable else flag,
-        help=group.label + sentence(group.kind, name),
+        help=group.label + sentence(group.kind, name) + note,
         metavar=metavar,
-        show_default=shown_default,
+        show_default=not (silent or filled_in_later),
     )
-    if group.partly or isinstance(default, tuple):
+    if filled_in_later:
         default = None
     return inspect.Parameter(
         name,
@@ -224,7 +223,7 @@ def _taken_as(hint: object) -> tuple[type[object] | GenericAlias, str | None]:
     if choices:
         return str, "|".join([*(["int"] if int in parts else []), *choices])
     assert isinstance(hint, type | GenericAlias)  # such as list[str]
-    return hint, None
+    return hint, f"<{get_args(hint)[0].__name__}>" if isinstance(hint, GenericAlias) else None
 
 
 def _shown(default: object) -> str:

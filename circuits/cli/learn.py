@@ -38,14 +38,14 @@ def learn(
     run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
-    """Learn a circuit of a size: a gate on every edge, node or neuron, whichever the scores are of.
+    """Learn a circuit: train a gate on every edge, node or neuron.
 
-    The gates begin where the scores put them, and are trained until what is left behaves like the
-    whole model. Writes scores.safetensors and scores.json (the probability that a gate is open; of
-    nodes and neurons node_scores.* and neuron_scores.*), circuit.json, mask.json, and with
-    --ablation optimal constants.safetensors. By default it learns on as many pairs of the same
-    split as were scored. Stopped half-way, it leaves mask.partial there, and the same command
-    continues.
+    The gates are of what the scores are of. They begin where the scores put them, and are trained
+    until those of --size that stay open behave like the whole model. Writes scores.safetensors and
+    scores.json (the probability that a gate is open; of nodes and neurons node_scores.* and
+    neuron_scores.*), circuit.json, mask.json, and with --ablation optimal constants.safetensors. By
+    default it learns on as many pairs of the same split as were scored. Stopped half-way, it leaves
+    mask.partial there, and the same command continues.
 
     Example: circuits learn --scores scores --size 24 --out learned
     """

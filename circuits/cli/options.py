@@ -46,6 +46,16 @@ Engine = Annotated[Given[EngineOptions], Without("start_timeout")]
 """Where batches are worked on; the verb adds it to its run, by `engine_of`."""
 
 
+def read_size(text: str) -> int:
+    """The number of edges that --size says."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise typer.BadParameter(
+            f"{text} is no number of edges: write a whole number of at least 1 (a share of all "
+            "edges is --fraction of `circuits select` and `circuits evaluate`)"
+        )
+    return int(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Options):
     """Where a task's examples come from.

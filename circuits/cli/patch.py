@@ -53,10 +53,11 @@ def patch(
     engine: use.Engine,
     quiet: use.Quiet = False,
 ) -> None:
-    """Put activations of one run into another, site by site, exactly.
+    """Patch activations or paths, and measure what it does.
 
-    Writes patching.json and patching.html, a heatmap with the tokens on the axis. Stopped half-way,
-    it leaves patching.partial there, and the same command goes on from it.
+    Activations of one run are put into another, site by site; nothing is estimated. Writes
+    patching.json and patching.html, a heatmap with the tokens on the axis. Stopped half-way, it
+    leaves patching.partial there, and the same command goes on from it.
 
     Example: circuits patch --model newsroom-gpt2 --task newsroom --n 8 --site resid --out patching
     """

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from circuits.cli.completion import recipes
 from circuits.cli.flags import Without
 from circuits.cli.options import (
     AsOnePlainModel,
@@ -22,13 +23,20 @@ from circuits.options.model import LoadOptions
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help=f"A recipe of the package ({', '.join(recipes())}), or a YAML file."),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The run's folder (default: runs/<recipe's name>).")
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a key of the recipe, as in --set lora.steps=20."),
+        typer.Option(
+            "--set",
+            help="Change a key of the recipe, as in lora.steps=20; may be repeated.",
+            metavar="KEY=VALUE",
+        ),
     ] = None,
     *,
     loading: Annotated[LoadOptions, Without("device", *AsOnePlainModel.names)],
@@ -37,7 +45,7 @@ def run(
 ) -> None:
     """Do everything in a recipe, from pairs to report.
 
-    Run again after a stop, it goes on where it was.
+    If it is stopped, the same command goes on where it was.
 
     Example: circuits run quickstart
     """

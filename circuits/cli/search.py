@@ -43,7 +43,7 @@ def search(
     run: use.Run,
     quiet: use.Quiet = False,
 ) -> None:
-    """Search for a circuit by removing parts of the model one by one.
+    """Search for a circuit: remove edges, nodes or heads in turn.
 
     Writes every trial with the metric before and after: acdc to search.json, beside circuit.json,
     and continues where it stopped when it was killed; head-pruning to heads.json.

@@ -23,10 +23,16 @@ def select(
         "circuit.json"
     ),
     size: Annotated[
-        int | None, typer.Option(help="Edges, nodes or neurons, before pruning.", min=1)
+        int | None,
+        typer.Option(
+            help="How many edges, nodes or neurons, before pruning.",
+            parser=use.read_size,
+            metavar="<int>",
+        ),
     ] = None,
     fraction: Annotated[
-        float | None, typer.Option(help="Fraction of all of them, in place of --size.")
+        float | None,
+        typer.Option(help="Share of all of them, as in 0.05; in place of --size."),
     ] = None,
     min_score: Annotated[
         float | None, typer.Option(help="The least score of an edge, in place of --size.")

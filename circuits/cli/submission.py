@@ -32,14 +32,15 @@ def submission(
         typer.Option(help="Write nine circuits by this strategy (default: the scores)."),
     ] = None,
     ranking: Annotated[
-        MIBRanking | None, typer.Option(help="With --strategy: what an edge is worth (absolute).")
+        MIBRanking | None,
+        typer.Option(help="With --strategy: what edges are ranked by (default: absolute)."),
     ] = None,
     pt: Annotated[bool, typer.Option("--pt", help="Write .pt files in place of .json.")] = False,
 ) -> None:
-    """Write the folder that MIB's leaderboard takes, and check it by its rules.
+    """Write what MIB's leaderboard takes, and check it.
 
-    One folder for each task and model, with the scores, or with nine circuits. What the rules find
-    wrong is said in a line each.
+    It is checked by the leaderboard's rules. One folder for each task and model, with the scores,
+    or with nine circuits. What the rules find wrong is said in a line each.
 
     Example: circuits submission scores --cell ioi_gpt2 --out submission
     """

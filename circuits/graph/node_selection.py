@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.graph.circuit_size import require_size
 from circuits.graph.node_circuit import NodeCircuit
 from circuits.graph.node_scores import NodeScores
 from circuits.graph.provenance import SelectionRecord, selected
@@ -54,8 +55,7 @@ def select_nodes(scores: NodeScores, size: int, *, ranking: Ranking = "absolute"
         CircuitsError: for a size that the model does not have.
     """
     order = node_order(scores, ranking)
-    if not 0 <= size <= len(order):
-        raise CircuitsError(f"{size} {scores.units.level}s asked for; this model has {len(order)}")
+    require_size(size, len(order), scores.units.level)
     selection = SelectionRecord(strategy="top-n", ranking=ranking, size=size)
     provenance = selected(scores.method, scores.provenance, selection)
     circuit = NodeCircuit.inputs_only(scores.units).with_only(order[:size])

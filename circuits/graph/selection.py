@@ -9,6 +9,7 @@ from torch import Tensor
 
 from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
+from circuits.graph.circuit_size import require_size
 from circuits.graph.inlets import needed
 from circuits.graph.orders import ORDERS, RANKINGS, edge_order, ranking_keys, top_mask
 from circuits.graph.provenance import SelectionRecord, selected
@@ -64,8 +65,7 @@ def select(
     else:
         if size is None or min_score is not None:
             raise CircuitsError(f'strategy "{strategy}" takes size=, and no min_score=')
-        if not 0 <= size <= scores.layout.n_edges:
-            raise CircuitsError(f"{size} edges asked for; this model has {scores.layout.n_edges}")
+        require_size(size, scores.layout.n_edges, "edge")
         order = edge_order(
             scores, strategy, ranking, positive_ratio=positive_ratio, join=True, first=size
         )

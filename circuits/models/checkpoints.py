@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from transformers import (
 
 from circuits.errors import CircuitsError
 from circuits.models.adapters import merge, recorded_base
-from circuits.models.gguf.sources import gguf_of
+from circuits.models.gguf.sources import PACKAGED, gguf_of
 from circuits.models.language import auto_class
 from circuits.models.load_errors import LOAD_ERRORS, first_sentence, reason, unfetched
 from circuits.models.quantised import quantise
@@ -387,9 +388,10 @@ def _commit(name: str, revision: str | None) -> str | None:
 def _why(source: str | Path, folder: Path, error: Exception) -> str:
     why = reason(error, folder / "config.json")
     if not folder.is_dir():
+        near = get_close_matches(str(source), [*EMBEDDED, *PACKAGED], n=1)
         return (
-            f"{source}: not a local folder, and the hub did not give it ({why}); check "
-            "the name, the revision and the network"
+            f"{source}: not a local folder, and the hub did not give it ({why}); "
+            f"{f'did you mean {near[0]}? Else ' if near else ''}check name, revision and network"
         )
     if not (folder / "config.json").is_file():
         inside = saved_steps(folder) or saved_steps(folder, _TRAINERS)

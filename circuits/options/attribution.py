@@ -14,7 +14,9 @@ class MetricOptions(Options):
     """What the model is judged by.
 
     Attributes:
-        metric: Metric (default: the task's own).
+        metric: What is measured of the answers: logit-difference, answer-log-probability,
+            probability-difference, kl-divergence, or accuracy, which judges circuits and scores no
+            edges (default: the task's own).
         require_accuracy: Stop before the work if the model's accuracy on the clean prompts is
             lower, as in 0.6; it is measured and said in any case.
     """
@@ -29,10 +31,12 @@ class AttributionOptions(Options):
 
     Attributes:
         method: How scores are made: {methods}.
-        steps: Points on the path, or auto: as many as an example needs (eap-ig: 5).
-        tolerance: For steps auto, the largest estimated error of an example (0.02).
-        quadrature: Where the points lie (eap-ig: midpoint; left is EAP-IG's own).
-        force: Run the method exact however long it takes.
+        steps: Points on the path from corrupted to clean, or auto: as many as an example needs
+            (default of eap-ig: 5).
+        tolerance: For steps auto, the largest estimated error of an example (default: 0.02).
+        quadrature: Where the points lie (default of eap-ig: midpoint; left is that of EAP-IG's own
+            code).
+        force: For the method exact: run it however long it takes.
     """
 
     method: str = "eap-ig"

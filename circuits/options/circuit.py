@@ -14,9 +14,12 @@ class OrderOptions(Options):
     """Which edges, nodes or neurons come first.
 
     Attributes:
-        strategy: How a ranking becomes an order (default: widest-path; for nodes and neurons top-n,
-            the only one there is).
-        positive_ratio: For ranking mixed, the share that is taken by signed score.
+        strategy: How edges are taken by their rank: whole paths from input to logits (widest-path),
+            the best edge into what is taken already (greedy), rank alone (top-n), or rank, with
+            edges of an unsure sign last (stable). The default is widest-path; nodes and neurons
+            have top-n alone.
+        positive_ratio: For ranking mixed, which needs it: the share that is taken by signed score,
+            from 0 to 1.
     """
 
     strategy: Strategy | None = None
@@ -28,8 +31,9 @@ class SelectionOptions(OrderOptions):
     """How a circuit is selected by scores alone.
 
     Attributes:
-        ranking: What a score is worth: its absolute value, its signed value, or a mix of the two.
-        prune: Drop edges on no path from input to logits, or keep them.
+        ranking: What the highest rank goes to: the largest size of a score (absolute), the most
+            positive score (signed), or some of both (mixed).
+        prune: Drop edges that are on no path from input to logits, or keep them.
     """
 
     ranking: Ranking = "absolute"
@@ -41,9 +45,10 @@ class CircuitOptions(OrderOptions):
     """How a circuit is selected where pairs can tell which ranking is right.
 
     Attributes:
-        ranking: What a score is worth: absolute, signed, mixed, or auto for the one whose circuits
-            are most faithful on further pairs.
-        choose: For ranking auto, how many further pairs.
+        ranking: What the highest rank goes to: the largest size of a score (absolute), the most
+            positive score (signed), or some of both (mixed); auto takes the one whose circuits are
+            most faithful on further pairs.
+        choose: For ranking auto, the number of further pairs.
         fraction: Size of the circuit, as a fraction of all edges, nodes or neurons, before pruning.
     """
 

@@ -19,12 +19,12 @@ class RayEngine(Options):
     bytes for every number of workers of one kind of machine.
 
     Attributes:
-        address: Cluster that is there, auto or host:port (default: Ray is started on this machine,
-            for as long as this process lives).
+        address: A Ray cluster that already runs: auto, or host:port (default: Ray is started on
+            this machine and ends with this process).
         workers: How many workers (default: as many as there is room for).
-        cpus_per_worker: Cores of each worker, and the threads that it computes with; another number
-            may give other last digits.
-        gpus_per_worker: Devices of each worker; 0 computes on the CPU.
+        cpus_per_worker: CPU cores of each worker, and the threads that it computes with; another
+            number may give other last digits.
+        gpus_per_worker: GPUs of each worker; 0 computes on the CPU.
         retries: How often a batch is given to another worker after its own died.
         start_timeout: Seconds to wait for the first worker.
     """
@@ -55,7 +55,8 @@ class EngineOptions(RayEngine):
     """An engine as a command line asks for it.
 
     Attributes:
-        engine: Who works on the batches: ray, its workers (default: this process).
+        engine: Who works on the batches: ray for the workers of a Ray cluster (default: this
+            process).
     """
 
     engine: Literal["ray"] | None = None

@@ -17,8 +17,9 @@ class EnsembleConfig(Options):
     """How several scores of one model are put together.
 
     Attributes:
-        reduction: The weighted mean of an edge's scores (mean), or the one of largest (max) or of
-            smallest size (min): edges that any member is for, or that all are.
+        reduction: What an edge gets of its members' scores: their weighted mean (mean), the one of
+            largest size (max: edges that any member is for), or the one of smallest size (min:
+            edges that all are for).
         scale: How members are made comparable: by their mean absolute score (size), or by the rank
             of each absolute score, from 1 down to 0, with its sign (rank).
     """
@@ -34,8 +35,8 @@ class WeightTrials(Options):
     Attributes:
         size: Edges (nodes, neurons) of the circuit asked for, before pruning.
         draws: Random weights, beside each member alone and all alike.
-        strategy: How a ranking becomes an order (default: widest-path; for nodes and neurons top-n,
-            the only one there is).
+        strategy: How edges are taken by their rank (default: widest-path; nodes and neurons have
+            top-n alone).
     """
 
     size: Count

@@ -18,14 +18,15 @@ class LoadOptions(Options):
     """How models are loaded.
 
     Attributes:
-        tokenizer: Where to take the tokenizer from, as for the model (default: the model's own).
+        tokenizer: Where to take the tokenizer from: a hub id, a folder, a GGUF file or a short name
+            (default: the model's own).
         device: Device, as in cpu, cuda, cuda:1 (default: the first accelerator).
-        dtype: Type of the weights.
-        quantize: Keep the weights of layers in fewer bits, by bitsandbytes, and compute with what
-            they stand for; circuits of 4 bits are circuits of another model.
-        device_map: Spread the layers over all devices that are here, by accelerate, auto, instead
-            of taking one.
-        max_memory: For a device map: what each device may hold, as in 0=20GB,cpu=60GB.
+        dtype: Number type of the weights.
+        quantize: Keep the layers' weights in 8 bits (int8) or 4 bits (nf4), by bitsandbytes; the
+            circuits are those of the rounded model, which with 4 bits may be another one.
+        device_map: Spread the layers over all devices of this machine, by accelerate (default: one
+            device).
+        max_memory: For a device map: the most that each device may hold, as in 0=20GB,cpu=60GB.
     """
 
     tokenizer: str | None = None
@@ -52,8 +53,9 @@ class ModelOptions(LoadOptions):
     """A model, and how it is loaded.
 
     Attributes:
-        model: Hub id (with @revision), local folder, GGUF file, PEFT adapter folder, or one of
-            newsroom-gpt2, smollm2-135m, gemma3-270m.
+        model: Hub id (with @revision), local folder, GGUF file, PEFT adapter folder, or a short
+            name: newsroom-gpt2 (part of this package), smollm2-135m or gemma3-270m (packages of
+            their own).
     """
 
     model: str

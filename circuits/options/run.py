@@ -14,7 +14,7 @@ class BatchOptions(Options):
     """What is run at a time.
 
     Attributes:
-        batch_size: Prompt pairs at a time; by default as many as fit and still gain speed.
+        batch_size: Prompt pairs at a time (default: as many as fit and still gain speed).
     """
 
     batch_size: Positive | None = None
@@ -25,8 +25,8 @@ class RecomputeOptions(Options):
     """What is kept for a backward pass.
 
     Attributes:
-        recompute: Run layers again in the backward pass, for scores of gradients: less memory, more
-            time, the same scores (default: where not one pair fits without).
+        recompute: Run layers again in the backward pass: less memory, more time, the same scores
+            (default: only where not one pair fits without).
     """
 
     recompute: bool | None = None
@@ -39,7 +39,7 @@ class RunOptions(BatchOptions, RecomputeOptions):
     Attributes:
         seed: Seed of every random choice.
         progress: Show a progress bar on stderr.
-        engine: Whose workers run the batches (default: this process).
+        engine: The workers that run the batches (default: none; this process runs them).
     """
 
     seed: Count = 0

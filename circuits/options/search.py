@@ -26,8 +26,8 @@ class AcdcConfig(Options):
     """When a removed edge (or node) is put back, and in which order they are tried.
 
     Attributes:
-        tau: The most that a removal may change the metric: 0 keeps what changes it at all, inf
-            keeps nothing.
+        tau: The most that a removal may change the metric; must be given. 0 keeps all that changes
+            the metric at all, inf keeps nothing.
         relative_to: Make tau a share of the metric before the removal (current) or of the whole
             model's (model); by default it is in the metric's units.
         criterion: What counts as a change: |before - after| (absolute), or before - after (signed,
@@ -35,7 +35,7 @@ class AcdcConfig(Options):
         level: Remove single edges (edge), or heads and MLPs with all edges out of them (node).
         order: Try the edges into a reader from the latest source to the input (backward), the other
             way (forward), or at random by the seed (random).
-        ablation: What the sources of removed edges give instead.
+        ablation: What a removed edge carries instead.
         resolution: Changes up to this, in the metric's units, are rounding and count as none.
         width: Circuits run side by side (default: by prompt length); it changes only the time.
     """
@@ -93,7 +93,8 @@ class HeadPruningConfig(Options):
     """How head pruning decides which heads to remove.
 
     Attributes:
-        max_drop: The share of a layer's baseline that may be lost in the layer.
+        max_drop: The share of the metric at a layer's start that may be lost in this layer; must be
+            given.
         ablation: What a removed head's z becomes: zero, or its mean over the clean prompts.
     """
 

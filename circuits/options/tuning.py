@@ -18,7 +18,7 @@ class AdamWOptions(Options):
     """AdamW with a linear warm-up and cosine decay to zero.
 
     Attributes:
-        steps: Optimizer steps; the most, where training stops early.
+        steps: Optimizer steps; fewer where training stops early.
         learning_rate: Peak learning rate, reached after the warm-up.
         warmup_steps: Steps of warm-up (default: 10, or all steps if they are fewer).
         batch_size: Examples a step.
@@ -92,11 +92,11 @@ class CheckpointOptions(TrainingOptions):
     Attributes:
         checkpoint_steps: Steps after which the model is saved, as in 20,50; the last step always
             is.
-        log_checkpoints: Save after so many steps more, whose logarithms are evenly spaced from the
-            first step to the last.
+        log_checkpoints: Also save after this number of steps, evenly spaced by their logarithm from
+            the first step to the last (default: none).
         validate_every: Steps between validation losses, where there is a validation set.
-        patience: Stop after so many validations in a row without a new lowest loss, whose model is
-            kept too.
+        patience: Stop after so many validations in a row without a new lowest loss, and keep the
+            model of the lowest loss too (default: train to the end).
         save_state_every: Steps between saves of the training state; no effect on the outcome.
         log_to: Where losses are written too: csv, a table training_log.csv; tensorboard, a folder
             of that name (with the extra tensorboard).

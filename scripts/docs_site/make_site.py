@@ -81,7 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.parse_args()
     write_sources(SOURCES)
-    faults = menu_faults(SOURCES, CONFIGURATION)
+    faults = source_pages.lost_links(source_pages.places())
+    faults += menu_faults(SOURCES, CONFIGURATION)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     process = subprocess.run(command, cwd=source_pages.ROOT, check=False)
     faults += link_check.faults(SITE)

@@ -87,8 +87,8 @@ def with_site_links(text: str, source: str, where: Mapping[str, str]) -> str:
         mark, label, aim = link.groups()
         if _ELSEWHERE.match(aim):
             return link[0]
-        path, hash_, anchor = aim.partition("#")
-        target = where.get(posixpath.normpath(posixpath.join(posixpath.dirname(source), path)))
+        _, hash_, anchor = aim.partition("#")
+        target = where.get(_aim_in_repository(source, aim))
         if target is None:
             return str(label)
         return f"{mark}[{label}]({posixpath.relpath(target, folder or '.')}{hash_}{anchor})"
@@ -97,6 +97,39 @@ def with_site_links(text: str, source: str, where: Mapping[str, str]) -> str:
     return "".join(
         piece if piece.startswith("```") else _LINK.sub(replaced, piece) for piece in pieces
     )
+
+
+def lost_links(where: Mapping[str, str], root: Path = ROOT) -> list[str]:
+    """Links of documents to files that the repository does not have.
+
+    The site would show them as words, so its own links cannot tell of them.
+
+    Args:
+        where: what `places` gave.
+        root: the repository.
+
+    Returns:
+        A line for each.
+    """
+    lost = []
+    for source in where:
+        path = root / source
+        if path.suffix not in {".md", ".ipynb"}:
+            continue
+        text = as_markdown(path) if path.suffix == ".ipynb" else path.read_text(encoding="utf-8")
+        prose = "".join(piece for piece in _FENCE.split(text) if not piece.startswith("```"))
+        lost += [
+            f"{source}: {aim}: no such file in the repository"
+            for _, _, aim in _LINK.findall(prose)
+            if not _ELSEWHERE.match(aim) and not (root / _aim_in_repository(source, aim)).exists()
+        ]
+    return lost
+
+
+def _aim_in_repository(source: str, aim: str) -> str:
+    """The file that a document's link leads to, as a path in the repository."""
+    folder = posixpath.dirname(source)
+    return posixpath.normpath(posixpath.join(folder, aim.partition("#")[0]))
 
 
 def _name(root: Path, path: Path) -> str:

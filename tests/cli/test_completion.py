@@ -58,6 +58,6 @@ def test_words_are_offered(words, expected):
 
 def test_models_and_recipes_are_those_that_there_are():
     assert {*EMBEDDED, *PACKAGED} == set(_MODELS)
-    from circuits.cli.completion import _recipes
+    from circuits.cli.completion import recipes
 
-    assert tuple(_recipes()) == shipped()
+    assert tuple(recipes()) == shipped()

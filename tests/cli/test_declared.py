@@ -18,6 +18,8 @@ from circuits.cli.flags import Given, Without
 from circuits.errors import CircuitsError
 from circuits.evaluation import PERTURBATIONS
 from circuits.graph.network import FORMS
+from circuits.metrics import METRICS
+from circuits.options.attribution import MetricOptions
 from circuits.options.choices import GraphForm, NetworkForm, Perturbation, Quadrature
 from circuits.options.circuit import SelectionOptions
 from circuits.options.declared import Options, hints, literals, sentence
@@ -205,6 +207,16 @@ def test_literals_name_what_the_registries_hold():
     assert set(get_args(Perturbation)) == set(PERTURBATIONS)
     assert get_args(NetworkForm) == tuple(FORMS)
     assert get_args(GraphForm) == ("eap-ig", *FORMS)
+
+
+def test_help_names_every_metric():
+    told = sentence(MetricOptions, "metric")
+    assert {*re.findall(r"[a-z]+(?:-[a-z]+)+|accuracy", told)} == {*METRICS}
+
+
+def test_every_verb_fits_a_line_of_the_list():
+    listed = CliRunner().invoke(app, ["--help"]).output.partition("Commands:")[2]
+    assert listed.count("\n") > len(VERBS) and "..." not in listed
 
 
 def test_a_mistyped_word_is_refused_alike_in_python_recipe_and_command():

@@ -11,7 +11,9 @@ from circuits.cli import app
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        (["evaluate"], ""),
+        (["select"], ""),
+        (["evaluate"], "; run again to go on"),
+        (["compare", "a", "b"], "; run again to go on"),
         (["discover"], "; run again to go on"),
         (["run", "quickstart"], "; run again to go on"),
         (["search", "--threshold", "1"], "; run again to go on"),

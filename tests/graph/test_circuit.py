@@ -117,6 +117,7 @@ def test_greedy_takes_the_best_edge_it_can_see():
         ({"size": 3, "strategy": "best"}, "unknown strategy 'best'"),
         ({"size": 3, "ranking": "upside-down"}, "unknown ranking"),
         ({"size": 10**6}, "1000000 edges asked for; this model has"),
+        ({"size": 0.05}, r"size 0\.05: it is a number of edges, not a share; this model has"),
         ({"strategy": "threshold"}, "takes min_score="),
         ({"strategy": "top-n"}, "takes size="),
     ],

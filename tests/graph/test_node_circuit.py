@@ -104,6 +104,8 @@ def test_levels_agree_on_sizes_and_orders():
 def test_refusals():
     with pytest.raises(CircuitsError, match="7 nodes asked for; this model has 6"):
         select_nodes(scores(), 7)
+    with pytest.raises(CircuitsError, match="size '3': it is a number of nodes, not a share"):
+        select_nodes(scores(), "3")
     with pytest.raises(CircuitsError, match="unknown ranking of neurons 'mixed'; known: absolute"):
         node_order(scores(PARTS), "mixed")
     with pytest.raises(

@@ -45,6 +45,22 @@ def test_links_lead_to_where_files_stand_on_the_site(source, written, on_the_sit
     assert source_pages.with_site_links(written, source, where) == on_the_site
 
 
+def test_links_to_files_that_the_repository_lacks_are_found(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "README.md").write_text("[a](docs/a.md#b) [t](tests) [e](https://f.g)")
+    (tmp_path / "docs" / "a.md").write_text("[up](../README.md) [gone](../tests/gone.md#x) [h](#i)")
+    where = source_pages.places(tmp_path) | {"README.md": "index.md"}
+    where = {source: place for source, place in where.items() if (tmp_path / source).exists()}
+    assert source_pages.lost_links(where, tmp_path) == [
+        "docs/a.md: ../tests/gone.md#x: no such file in the repository"
+    ]
+
+
+def test_documents_link_to_files_that_there_are():
+    assert source_pages.lost_links(source_pages.places()) == []
+
+
 def test_every_document_has_a_place():
     where = source_pages.places()
     documents = {
