@@ -3,9 +3,10 @@
     python scripts/study_masks.py --model newsroom-gpt2 --task newsroom --sizes 12 24
 
 For each size: EAP-IG's circuits by absolute and by signed score, masks that begin from its scores
-with two seeds, and one that begins from random scores. f with an interval over the pairs, |1 - f|
-(at one size, what CMD is the area of), KL divergence from the model, accuracy, and the CPU time of
-learning in units of one EAP-IG of 5 steps over the same pairs.
+with two seeds, and one that begins from random scores, all with `--start` times the size open at
+first. f with an interval over the pairs, |1 - f| (at one size, what CMD is the area of), KL
+divergence from the model, accuracy, and the CPU time of learning in units of one EAP-IG of 5 steps
+over the same pairs.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[12, 24])
     parser.add_argument("--epochs", type=int, default=MaskConfig.epochs)
     parser.add_argument("--pairs-per-step", type=int, default=MaskConfig.pairs_per_step)
+    parser.add_argument("--start", type=float, default=MaskConfig.start, help="open at first")
     parser.add_argument("--objective", choices=["kl-divergence", "metric"], default="kl-divergence")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--no-control", action="store_true", help="leave out the random start")
@@ -71,6 +73,7 @@ def main() -> None:
             size,
             epochs=arguments.epochs,
             pairs_per_step=arguments.pairs_per_step,
+            start=arguments.start,
             objective=arguments.objective,
         )
         print(f"\n{size} edges, {len(test_pairs)} unseen pairs\n")

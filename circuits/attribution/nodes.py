@@ -92,9 +92,7 @@ def attribute_nodes(
             f"{', '.join(node_methods())}"
         )
     scoring = Scoring.of(model, pairs, scoring_method, metric, options, per_example, resume)
-    units = Units.of_nodes(model.layout)
-    if level == "neuron":
-        units = Units(model.layout, model.view.widths)
+    units = units_of(model, level)
 
     def to_scores(dataset_scores: DatasetScores) -> NodeScores:
         return NodeScores(
@@ -109,6 +107,13 @@ def attribute_nodes(
 
     work = _Scores(scoring_method, scoring.metric, level, scoring.recompute)
     return to_scores(score_dataset(scoring, f"{level}s", work, (len(units),), to_scores))
+
+
+def units_of(model: HookedModel, level: NodeLevel) -> Units:
+    """What is scored of a model at a level: nodes as wholes, or their units."""
+    if level == "neuron":
+        return Units(model.layout, model.view.widths)
+    return Units.of_nodes(model.layout)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from circuits.options.choices import Ranking as RankingName
 from circuits.options.circuit import CircuitOptions
 from circuits.options.model import ModelOptions
 from circuits.options.run import RecomputeOptions
+
+if TYPE_CHECKING:
+    from circuits.models import HookedModel
 
 PASSES_A_PAIR = 2
 """Of a budget: more pairs with fewer gradients each are no better on two language models, and cost
@@ -63,7 +66,7 @@ def discover(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Also write circuit.json, with this number of edges.",
+            help="Also write circuit.json, with this number of edges, nodes or neurons.",
             parser=use.read_size,
             metavar="<int>",
         ),
@@ -96,8 +99,9 @@ def discover(
     Writes scores.safetensors and scores.json (node_scores.* for nodes, neuron_scores.* for
     neurons), and with --size circuit.json, by the ranking that is most faithful on 16 more pairs,
     or on a quarter of the pairs at hand where the task has no more. Says how far the scores, and
-    circuits of that size (default: 1 % of the edges), depend on the examples, and how many it
-    takes. If it is stopped, it leaves scores.partial there, and the same command goes on from it.
+    circuits of that size (default: 1 % of the edges or neurons, 10 % of the nodes), depend on the
+    examples, and how many it takes. If it is stopped, it leaves scores.partial there, and the same
+    command goes on from it.
 
     Example: circuits discover --model newsroom-gpt2 --task newsroom --n 32 --out scores
     """
@@ -119,7 +123,7 @@ def discover(
     strategy, positive_ratio = chosen_by.strategy, chosen_by.positive_ratio
     ranking_name = None if chosen_by.ranking == "auto" else chosen_by.ranking
     _check_choice(out, level, size, strategy, per_example)
-    _check_ranking(size, ranking_name, positive_ratio)
+    _check_ranking(level, size, ranking_name, positive_ratio)
     require_quantised(model, compare_precision)
     if budget is not None and how != AttributionOptions():
         raise CircuitsError("--budget says how eap-ig takes its steps; give no other method of it")
@@ -132,8 +136,9 @@ def discover(
     )
     loaded = use.load_task(source.task, source)
     hooked = use.load_hooked(model.model, model)
-    if size is not None and size > hooked.layout.n_edges:
-        raise CircuitsError(f"--size {size}: this model has {hooked.layout.n_edges}")
+    n_candidates = _candidates(hooked, level)
+    if size is not None and size > n_candidates:
+        raise CircuitsError(f"--size {size}: this model has {n_candidates}")
     n = source.n
     if budget is not None and n is None and source.data is None:
         n = max(1, budget // PASSES_A_PAIR)
@@ -186,7 +191,7 @@ def discover(
                 until_stable,
                 n_first=n or N_FIRST,
                 size=size,
-                strategy=strategy if level == "edge" else None,
+                strategy=strategy,
                 ranking=ranking.name if ranking_name is None else ranking_name,
                 positive_ratio=positive_ratio,
                 seed=run.seed,
@@ -212,7 +217,7 @@ def discover(
                 reliable = reliability(
                     scores,
                     size=size,
-                    strategy=strategy if level == "edge" else None,
+                    strategy=strategy,
                     ranking=picked.ranking,
                     positive_ratio=picked.positive_ratio,
                     target=until_stable or TARGET,
@@ -230,7 +235,7 @@ def discover(
         )
         file = scores.save(out)
     outputs = [file, file.with_suffix(".json"), *use.write_skipped(out, pairs.skipped)]
-    if size is not None and isinstance(scores, EdgeScores):
+    if size is not None:
         picked.say()
         circuit = picked.select(scores, size, strategy)
         show_inlets(circuit)
@@ -259,29 +264,51 @@ def discover(
     use.echo_outputs(*outputs)
 
 
+def _candidates(model: HookedModel, level: Level) -> int:
+    """How many edges, nodes or neurons a circuit can be made of."""
+    from circuits.attribution.nodes import units_of
+    from circuits.graph import NodeCircuit
+
+    if level == "edge":
+        return model.layout.n_edges
+    return len(NodeCircuit.inputs_only(units_of(model, level)).candidates)
+
+
 def _check_choice(
     out: Path, level: Level, size: int | None, strategy: Strategy | None, per_example: bool | None
 ) -> None:
     """Refuse before the scoring what would be refused, or be of no effect, after it."""
-    stale = out / "circuit.json"
-    if level != "edge" and size is not None:
-        raise CircuitsError(f"--size chooses among edges; it does not go with --level {level}")
+    from circuits.graph.levels import load_circuit, require_top_n
+
     if strategy is not None and size is None:
-        raise CircuitsError(f"--strategy {strategy} chooses edges; say how many with --size")
+        raise CircuitsError(f"--strategy {strategy} chooses {level}s; say how many with --size")
+    require_top_n(level, strategy)
     if strategy == "stable" and per_example is False:
         raise CircuitsError("--strategy stable needs the scores of single examples (--per-example)")
-    if level == "edge" and size is None and stale.exists():
+    stale = out / "circuit.json"
+    if not stale.exists():
+        return
+    try:
+        stale_level = load_circuit(stale).level
+    except CircuitsError:  # broken: as one of this level, which --size puts another in place of
+        stale_level = level
+    if size is None and level == stale_level:
         raise CircuitsError(
             f"{stale}: it exists already and was selected from other scores; delete it, pass "
             "--size to overwrite it, or choose another --out"
         )
+    if size is not None and level != stale_level:
+        raise CircuitsError(
+            f"{stale}: it exists already and is a circuit of {stale_level}s; delete it, or choose "
+            "another --out"
+        )
 
 
 def _check_ranking(
-    size: int | None, ranking: RankingName | None, positive_ratio: float | None
+    level: Level, size: int | None, ranking: RankingName | None, positive_ratio: float | None
 ) -> None:
     """ranking: the one that is named; None where it is to be chosen."""
-    from circuits.graph.orders import require_ranking
+    from circuits.graph.rankings import require_ranking
 
     if ranking is None:
         if positive_ratio is not None:
@@ -289,4 +316,4 @@ def _check_ranking(
         return
     require_ranking(ranking, positive_ratio)
     if size is None:
-        raise CircuitsError(f"--ranking {ranking} chooses edges; say how many with --size")
+        raise CircuitsError(f"--ranking {ranking} chooses {level}s; say how many with --size")

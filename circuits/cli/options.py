@@ -47,11 +47,11 @@ Engine = Annotated[Given[EngineOptions], Without("start_timeout")]
 
 
 def read_size(text: str) -> int:
-    """The number of edges that --size says."""
+    """The number of edges, nodes or neurons that --size says."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise typer.BadParameter(
-            f"{text} is no number of edges: write a whole number of at least 1 (a share of all "
-            "edges is --fraction of `circuits select` and `circuits evaluate`)"
+            f"{text} is no number of edges, nodes or neurons: write a whole number of at least 1 "
+            "(a share of all is --fraction of `circuits select` and `circuits evaluate`)"
         )
     return int(text)
 

@@ -3,7 +3,7 @@
 Ranking `mixed` fills a share of each circuit by signed score, the rest by absolute score. The best
 share differs from task to task, and one chosen on the examples that it is then judged on looks
 better than it is: choose it here on a validation split, and judge it on another.
-Source: Nikankin et al. (2025), arXiv:2510.25786.
+Source: Nikankin et al. (2025), arXiv:2510.25786, there of edges.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Literal
 
 from circuits.errors import CircuitsError
 from circuits.evaluation.faithfulness import FRACTIONS, CurveConfig, faithfulness
-from circuits.graph import EdgeScores, edge_order
+from circuits.graph import AnyScores
+from circuits.graph.levels import order_of
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation, Share, Strategy
@@ -32,13 +33,14 @@ class RatioConfig(Options):
     Attributes:
         objective: The least area under |1 - f| (cmd), or the largest under f (cpr).
         positive_ratios: Shares of each circuit that are filled by signed score.
-        strategy: How a ranking becomes an order.
+        strategy: How a ranking becomes an order (default: widest-path; for nodes and neurons top-n,
+            the only one there is).
         fractions: Circuit sizes along the curve, as for `CurveConfig`.
     """
 
     objective: Objective = "cmd"
     positive_ratios: tuple[Share, ...] = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    strategy: Strategy = "widest-path"
+    strategy: Strategy | None = None
     fractions: tuple[float, ...] = FRACTIONS
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class RatioSearch:
 
 def tune_positive_ratio(
     model: HookedModel,
-    scores: EdgeScores,
+    scores: AnyScores,
     pairs: PairSet,
     *,
     config: RatioConfig | None = None,
@@ -73,11 +75,11 @@ def tune_positive_ratio(
 
     Args:
         model: the model that was scored.
-        scores: of edges.
+        scores: of edges, nodes or neurons.
         pairs: prompt pairs that were not scored on, and that the circuit is not judged on later.
         config: what is tried, and the objective; None takes the defaults of `RatioConfig`.
         metric: its name; None takes the pairs' own.
-        ablation: what stands in for the edges left out, as for `measure`.
+        ablation: what stands in for what is left out, as for `measure`.
         options: batches, seed, progress; the seed is of the bootstrap.
 
     Returns:
@@ -94,7 +96,7 @@ def tune_positive_ratio(
             "their noise"
         )
     orders = {
-        str(ratio): edge_order(scores, config.strategy, "mixed", positive_ratio=ratio)
+        str(ratio): order_of(scores, config.strategy, "mixed", positive_ratio=ratio)
         for ratio in config.positive_ratios
     }
     curves = faithfulness(

@@ -3,9 +3,9 @@
 Which of them is right differs from task to task. On SmolLM2 and indirect objects a circuit of 1 %
 of the edges keeps f = .10 of the behaviour by absolute score and 1.15 by signed score when the
 corrupted prompt has other names, and .83 and 2.52 when it has the names swapped; a mix of both
-orders keeps .67 and 1.21. So both, and the mix, are tried at the size asked for and along a short
-curve, on pairs that were neither scored on nor are judged on later.
-`judged_lines.py` says how one is taken.
+orders keeps .67 and 1.21. Of nodes a tenth by absolute score can keep nothing (docs/benchmarks.md).
+So both, and the mix, are tried at the size asked for and along a short curve, on pairs that were
+neither scored on nor are judged on later. `judged_lines.py` says how one is taken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circuits.evaluation.judged_lines import judge_lines, line_sizes, refuse_scored
-from circuits.graph import AnyScores, EdgeScores
+from circuits.graph import AnyScores
 from circuits.graph.findings import RankingChoice, RankingTrial
 from circuits.graph.levels import empty_like, select_size
 from circuits.intervention.ablation import MeanActivations
@@ -33,7 +33,7 @@ class RankingTrials(Options):
         size: Edges (nodes, neurons) of the circuit asked for, before pruning.
         strategy: How a ranking becomes an order (default: widest-path; for nodes and neurons top-n,
             the only one there is).
-        positive_ratios: Shares of signed score that are tried as a mix, of edges only.
+        positive_ratios: Shares of signed score that are tried as a mix.
     """
 
     size: Count
@@ -76,8 +76,7 @@ def choose_ranking(
     options = options or RunOptions()
     refuse_scored(scores, pairs, "choose_ranking: choose the ranking")
     rankings: list[tuple[Ranking, float | None]] = [("absolute", None), ("signed", None)]
-    if isinstance(scores, EdgeScores):
-        rankings += [("mixed", ratio) for ratio in trials.positive_ratios]
+    rankings += [("mixed", ratio) for ratio in trials.positive_ratios]
     lines = [
         [
             select_size(

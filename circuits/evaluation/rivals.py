@@ -20,9 +20,8 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.evaluation.knockout import knocked_out
 from circuits.evaluation.measure import faithfulness_from_means, measure
-from circuits.graph import AnyCircuit, AnyScores, Circuit, NodeScores
-from circuits.graph.levels import DEFAULT_STRATEGIES, empty_like, order_of
-from circuits.graph.orders import edge_order
+from circuits.graph import AnyCircuit, AnyScores, NodeScores
+from circuits.graph.levels import empty_like, order_of
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
 from circuits.options.choices import Ablation
@@ -162,13 +161,14 @@ def _order_without(scores: AnyScores, circuit: AnyCircuit) -> Int[Tensor, " choi
         None if selection is None or selection.strategy == "threshold" else selection.strategy
     )
     ranking = "absolute" if selection is None else selection.ranking
-    if isinstance(scores, NodeScores):
-        return order_of(scores, strategy, ranking)
-    assert isinstance(circuit, Circuit)
-    left = replace(scores, matrix=scores.matrix.masked_fill(knocked_out(circuit), 0.0))
     ratio = None if selection is None else selection.positive_ratio
-    edge_strategy = strategy or DEFAULT_STRATEGIES["edge"]
-    return edge_order(left, edge_strategy, ranking, positive_ratio=ratio, join=True)
+    removed = knocked_out(circuit)
+    left: AnyScores
+    if isinstance(scores, NodeScores):
+        left = replace(scores, values=scores.values.masked_fill(removed, 0.0))
+    else:
+        left = replace(scores, matrix=scores.matrix.masked_fill(removed, 0.0))
+    return order_of(left, strategy, ranking, positive_ratio=ratio)
 
 
 def _shared_nodes(other: AnyCircuit, circuit: AnyCircuit) -> float:

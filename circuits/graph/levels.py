@@ -77,16 +77,21 @@ def size_of_fraction(scores: AnyScores, fraction: float) -> int:
 
 
 def order_of(
-    scores: AnyScores, strategy: Strategy | None = None, ranking: Ranking = "absolute"
+    scores: AnyScores,
+    strategy: Strategy | None = None,
+    ranking: Ranking = "absolute",
+    *,
+    positive_ratio: float | None = None,
 ) -> Int[Tensor, " choice"]:
     """All places, best first, as `select` and `select_nodes` take them.
 
     strategy: None takes that of DEFAULT_STRATEGIES. Nodes and neurons have no other.
     """
     if isinstance(scores, NodeScores):
-        _require_top_n(scores, strategy)
-        return node_order(scores, ranking)
-    return edge_order(scores, strategy or DEFAULT_STRATEGIES["edge"], ranking, join=True)
+        require_top_n(scores.units.level, strategy)
+        return node_order(scores, ranking, positive_ratio=positive_ratio)
+    strategy = strategy or DEFAULT_STRATEGIES["edge"]
+    return edge_order(scores, strategy, ranking, positive_ratio=positive_ratio, join=True)
 
 
 def select_size(
@@ -100,12 +105,8 @@ def select_size(
 ) -> AnyCircuit:
     """The best edges (`select`), or nodes or neurons (`select_nodes`, never pruned), so many."""
     if isinstance(scores, NodeScores):
-        _require_top_n(scores, strategy)
-        if positive_ratio is not None:
-            raise CircuitsError(
-                f"positive_ratio={positive_ratio} is for edges ranked by a mix of two orders"
-            )
-        return select_nodes(scores, size, ranking=ranking)
+        require_top_n(scores.units.level, strategy)
+        return select_nodes(scores, size, ranking=ranking, positive_ratio=positive_ratio)
     strategy = strategy or DEFAULT_STRATEGIES["edge"]
     return select(
         scores,
@@ -117,9 +118,9 @@ def select_size(
     )
 
 
-def _require_top_n(scores: NodeScores, strategy: Strategy | None) -> None:
-    if strategy not in (None, "top-n"):
+def require_top_n(level: Level, strategy: Strategy | None) -> None:
+    """Refuse a strategy that orders edges, where nodes or neurons are chosen."""
+    if level != "edge" and strategy not in (None, "top-n"):
         raise CircuitsError(
-            f"strategy {strategy!r} orders edges; {scores.units.level}s are taken by "
-            'strategy "top-n"'
+            f'strategy {strategy!r} orders edges; {level}s are taken by strategy "top-n"'
         )

@@ -12,11 +12,9 @@ one strategy and different sizes are nested.
                  examples; within both groups by worth (after Nikankin et al. 2025,
                  arXiv:2510.25786, who leave the unstable ones out). Needs per-example scores.
 
-A ranking says what an edge is worth: its `absolute` score, which keeps edges that work against the
-behaviour too, or its `signed` score. Whole paths by signed score may be joined: an edge that nearly
-all score stands on counts at its size then, whatever its sign (`circuits.graph.inlets`). `mixed`
-takes at every size a share `positive_ratio` of the edges from the signed order and the rest from
-the absolute one (the ratio selection of the same paper).
+A ranking says what an edge is worth (`circuits.graph.rankings`). Whole paths by signed score may be
+joined: an edge that nearly all score stands on counts at its size then, whatever its sign
+(`circuits.graph.inlets`).
 """
 
 from __future__ import annotations
@@ -32,13 +30,13 @@ from torch import Tensor
 from circuits.errors import CircuitsError
 from circuits.graph.inlets import entries, joined
 from circuits.graph.layout import Layout
+from circuits.graph.rankings import mixed_order, ranking_keys, require_ranking
 from circuits.graph.scores import EdgeScores
 from circuits.options.choices import Ranking, Strategy
 from circuits.options.declared import require_known
 from circuits.runtime.mapped import columns
 
 ORDERS: tuple[Strategy, ...] = get_args(Strategy)
-RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
 
 Matrix = Float[Tensor, "source reader"]
 
@@ -100,7 +98,7 @@ def _order(
     if positive_ratio is not None:
         signed = edge_order(scores, strategy, "signed", join=join, first=most)
         absolute = edge_order(scores, strategy, "absolute", first=most)
-        return _mixed(signed, absolute, positive_ratio)
+        return mixed_order(signed, absolute, positive_ratio)
     worth = ranking_keys(scores.matrix, ranking)
     if join and strategy == "widest-path" and ranking == "signed":
         worth = joined(worth, scores.layout)
@@ -111,26 +109,6 @@ def _order(
     if strategy == "stable":
         return _sorted(scores.layout, (sign_stability(scores) >= _STABLE).float(), worth)
     return _sorted(scores.layout, worth)
-
-
-def require_ranking(ranking: Ranking, positive_ratio: float | None) -> None:
-    """Refuse an unknown ranking, and a `positive_ratio` where there is none to take."""
-    require_known("ranking", ranking, RANKINGS)
-    if (ranking == "mixed") != (positive_ratio is not None) or not 0 <= (positive_ratio or 0) <= 1:
-        raise CircuitsError(
-            f'ranking {ranking!r}, positive_ratio={positive_ratio}: ranking "mixed" takes a '
-            "positive_ratio= "
-            "from 0 to 1, and the others take none"
-        )
-
-
-def ranking_keys(matrix: Matrix, ranking: Ranking) -> Matrix:
-    """What edges are worth, highest first."""
-    if ranking == "absolute":
-        return matrix.abs()
-    if ranking == "signed":
-        return matrix
-    raise CircuitsError(f"ranking {ranking!r} gives no worth; absolute and signed do")
 
 
 def top_mask(
@@ -182,30 +160,6 @@ def _sorted(layout: Layout, *keys: Matrix) -> Int[Tensor, " edge"]:
     for key in reversed(keys):
         order = order[torch.argsort(key.flatten()[order], descending=True, stable=True)]
     return order
-
-
-def _mixed(
-    signed: Int[Tensor, " edge"], absolute: Int[Tensor, " edge"], positive_ratio: float
-) -> Int[Tensor, " edge"]:
-    """Take from the first order whenever less than its share is in, else from the second.
-
-    Of two orders that were cut at one length, so many: at each step no more of either are behind.
-    """
-    orders = (signed.tolist(), absolute.tolist())
-    cursors = [0, 0]
-    order: list[int] = []
-    taken: set[int] = set()
-    n_signed = 0
-    for size in range(1, len(signed) + 1):
-        due = n_signed < positive_ratio * size  # then `not due` is 0, the index of signed
-        queue, start = orders[not due], cursors[not due]
-        while queue[start] in taken:
-            start += 1
-        cursors[not due] = start + 1
-        taken.add(queue[start])
-        order.append(queue[start])
-        n_signed += due
-    return torch.tensor(order, dtype=torch.long)
 
 
 def _whole_paths(worth: Matrix, layout: Layout, most: int) -> Int[Tensor, " edge"]:

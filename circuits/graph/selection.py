@@ -11,8 +11,9 @@ from circuits.errors import CircuitsError
 from circuits.graph.circuit import Circuit
 from circuits.graph.circuit_size import require_size
 from circuits.graph.inlets import needed
-from circuits.graph.orders import ORDERS, RANKINGS, edge_order, ranking_keys, top_mask
+from circuits.graph.orders import ORDERS, edge_order, top_mask
 from circuits.graph.provenance import SelectionRecord, selected
+from circuits.graph.rankings import RANKINGS, ranking_keys
 from circuits.graph.scores import EdgeScores
 from circuits.options.choices import Ranking, Strategy
 from circuits.options.declared import require_known

@@ -20,7 +20,7 @@ Level = Literal["edge", "node", "neuron"]
 Strategy = Literal["top-n", "widest-path", "greedy", "stable"]
 """How a ranking becomes an order, as `circuits.graph.orders` describes."""
 Ranking = Literal["absolute", "signed", "mixed"]
-"""What an edge is worth, as `circuits.graph.orders` describes."""
+"""What a score is worth, as `circuits.graph.rankings` describes."""
 RankingOrAuto = Literal["absolute", "signed", "mixed", "auto"]
 Ablation = Literal["corrupted", "mean", "mean-positional", "zero"]
 """What stands in for what is left out, as `circuits.intervention.ablation` describes."""

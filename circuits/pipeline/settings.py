@@ -9,8 +9,8 @@ import tasks
 from circuits.attribution import method
 from circuits.attribution.method import GradientMethod, Method
 from circuits.errors import CircuitsError
-from circuits.graph.orders import require_ranking
 from circuits.graph.paired import MIN_EXAMPLES
+from circuits.graph.rankings import require_ranking
 from circuits.metrics import METRICS
 from circuits.models import checkpoint_series
 from circuits.models.checkpoints import as_device, load_config, tokenizer_of

@@ -13,12 +13,13 @@ clean (EAP-IG, 5 midpoints). Of an MLP the gradient is taken
 *exact*: how much the metric falls when a node alone is corrupted (`circuits.patch`).
 
 First how far each is from the exact effects over all pairs. Then circuits of nodes by shares of
-all, judged on other pairs: f by absolute and by signed score, for draws of `--draws` pairs each,
-apart from one another, out of `--n`. In brackets, how much of what a circuit holds works against
-the behaviour: the sum of the negative exact effects in it, over all pairs, as a share of the sum of
-all nodes' positive ones (with `--no-exact`, which saves most of the time, of the scores at the
-output instead). One table a number of pairs, means over the draws with the least and the
-greatest f; last, the difference of the two formulas, with its interval over the judged pairs.
+all, judged on other pairs: f by absolute and by signed score and by the mix of both, for draws of
+`--draws` pairs each, apart from one another, out of `--n`. In round brackets, how much of what a
+circuit holds works against the behaviour: the sum of the negative exact effects in it, over all
+pairs, as a share of the sum of all nodes' positive ones (with `--no-exact`, which saves most of the
+time, of the scores at the output instead). One table a number of pairs: means over the draws with
+their 95 % interval over the judged pairs, then the least and the greatest f of the draws; last, the
+difference of the two formulas, with its interval.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ from study_corrected import COLUMNS, SITES, compared
 
 STEPS = 5
 SHARES = (0.1, 0.2, 0.3, 0.5)
-RANKINGS: tuple[Ranking, ...] = ("absolute", "signed")
+RANKINGS: dict[Ranking, float | None] = {"absolute": None, "signed": None, "mixed": 0.8}
+"""With the share by signed score, as `choose_ranking` tries it."""
 
 OfPairs = Float[Tensor, "pair node"]
 
@@ -156,6 +158,7 @@ def circuit_table(
             replace(like, values=by_formula[name][list(draw)].mean(dim=0), per_example=None),
             size,
             ranking=ranking,
+            positive_ratio=RANKINGS[ranking],
         )
         for name, ranking in keys
         for draw in draws
@@ -169,32 +172,33 @@ def circuit_table(
     ) -> Float[Tensor, "*resample key draw size"]:
         return faithfulness_from_means(means).view(*means.shape[:-1], *shape)
 
-    def output_less_input(
-        means: Float[Tensor, "*resample column"],
-    ) -> Float[Tensor, "*resample figure"]:
+    def figures(means: Float[Tensor, "*resample column"]) -> Float[Tensor, "*resample figure"]:
         by_key = of_all(means).mean(dim=-2)
         sides = [
-            torch.cat([by_key[..., keys.index((name, ranking)), :] for ranking in RANKINGS], dim=-1)
+            torch.stack([by_key[..., keys.index((name, ranking)), :] for ranking in RANKINGS], -2)
             for name in ("at output", "at input")
         ]
-        return sides[0] - sides[1]
+        return torch.cat([by_key, sides[0] - sides[1]], dim=-2).flatten(-2)
 
     f = of_all(measured.columns.mean(dim=0))
     gain = float(effects[candidates].clamp(min=0).sum())
     harm = torch.tensor([float(effects[c.mask].clamp(max=0).sum()) for c in circuits]).view(shape)
+    told_figures = [told(one) for one in estimates(measured.columns, figures)]
+    per_row = [
+        told_figures[first : first + len(sizes)]
+        for first in range(0, len(told_figures), len(sizes))
+    ]
     rows = []
-    for key, of_draws, harms in zip(keys, f, harm / gain, strict=True):
+    for key, means, of_draws, harms in zip(keys, per_row[: len(keys)], f, harm / gain, strict=True):
         cells = [
-            f"{column.mean():.2f}"
-            + (f" [{column.min():.2f}, {column.max():.2f}]" if len(column) > 1 else "")
+            mean
+            + (f", {column.min():.2f} to {column.max():.2f}" if len(column) > 1 else "")
             + f" ({against.mean():.2f})"
-            for column, against in zip(of_draws.T, harms.T, strict=True)
+            for mean, column, against in zip(means, of_draws.T, harms.T, strict=True)
         ]
         rows.append([*key, *cells])
-    differences = [told(one) for one in estimates(measured.columns, output_less_input)]
-    for index, ranking in enumerate(RANKINGS):
-        first = index * len(sizes)
-        rows.append(["output less input", ranking, *differences[first : first + len(sizes)]])
+    for ranking, differences in zip(RANKINGS, per_row[len(keys) :], strict=True):
+        rows.append(["output less input", ranking, *differences])
     head = [f"f at {size} of {len(candidates)} (against)" for size in sizes]
     return table(("gradient", "ranking", *head), rows)
 

@@ -82,7 +82,6 @@ SEVERAL = {
     "size": (2, "of a circuit learned, of one before pruning"),
     "sizes": (2, "shares of the edges, numbers of neurons"),
     "steps": (2, "on a path, of an optimizer"),
-    "strategy": (2, "by the level, of one curve"),
     "task": (2, "a recipe's section, a name"),
     "validation": (2, "a fine-tuning has some examples, a comparison of LoRAs may have none"),
 }

@@ -13,7 +13,7 @@ import tasks
 from circuits.cli.app import app
 from circuits.cli.ranking import with_others
 from circuits.errors import CircuitsError
-from circuits.graph import Circuit, EdgeScores
+from circuits.graph import Circuit, EdgeScores, Layout, NodeCircuit, NodeScores, select_nodes
 from circuits.models import HookedModel
 
 NEWSROOM = ("discover", "--model", "newsroom-gpt2", "--task", "newsroom", "--device", "cpu")
@@ -40,12 +40,66 @@ def test_a_choice_that_cannot_be_made(given, message, tmp_path, monkeypatch):
     assert isinstance(done.exception, CircuitsError) and message in str(done.exception)
 
 
-def test_more_edges_than_the_model_has(tmp_path, monkeypatch):
+@pytest.mark.parametrize("level", ["edge", "node"])
+def test_more_than_the_model_has(level, tmp_path, monkeypatch):
     monkeypatch.setattr("circuits.attribution.attribute", None)  # nothing is scored
-    arguments = [*NEWSROOM, "--size", "99999", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("circuits.attribution.attribute_nodes", None)
+    arguments = [*NEWSROOM, "--level", level, "--size", "9999", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, CircuitsError)
-    assert str(done.exception).startswith("--size 99999: this model has ")
+    assert str(done.exception).startswith("--size 9999: this model has ")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--level", "node"), "it exists already and was selected from other scores"),
+        (("--level", "neuron", "--size", "9"), "it exists already and is a circuit of nodes"),
+        (("--size", "9"), "it exists already and is a circuit of nodes"),
+        (
+            ("--level", "node", "--strategy", "top-n"),
+            "--strategy top-n chooses nodes; say how many",
+        ),
+        (
+            ("--level", "node", "--size", "9", "--strategy", "greedy"),
+            "strategy 'greedy' orders edges; nodes are taken by strategy",
+        ),
+        (
+            ("--level", "node", "--ranking", "signed"),
+            "--ranking signed chooses nodes; say how many",
+        ),
+    ],
+)
+def test_a_choice_of_nodes_that_cannot_be_made(given, message, tmp_path, monkeypatch):
+    layout = Layout(2, 2, 1)
+    file = tmp_path / "circuit.json"
+    if "greedy" not in given and "--ranking" not in given:
+        NodeCircuit.of(layout, ["m0"]).save(file)
+    monkeypatch.setattr("circuits.cli.options.load_hooked", None)  # no model is loaded
+    done = CliRunner().invoke(app, [*NEWSROOM, *given, "--out", str(tmp_path)])
+    assert isinstance(done.exception, CircuitsError) and message in str(done.exception)
+
+
+@pytest.mark.parametrize(("level", "size"), [("node", 4), ("neuron", 90)])
+def test_a_circuit_of_nodes_has_its_ranking_chosen(level, size, tmp_path):
+    arguments = (*NEWSROOM, "--level", level, "--n", 4, "--steps", 2, "--size", size, "--quiet")
+    done = circuits(*arguments, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"ranking chosen on 16 other pairs (validation), circuits of {size}:" in done.stdout
+    assert f"circuits of {size} {level}s (top-n, " in done.stdout
+    circuit, scores = NodeCircuit.load(tmp_path / "circuit.json"), NodeScores.load(tmp_path)
+    selection = circuit.provenance.selection
+    assert circuit.level == level and len(circuit) == selection.size == size
+    assert selection.choice.ranking == selection.ranking
+    names = ["absolute", "signed", "mixed 0.8"]
+    assert [trial.name for trial in selection.choice.trials] == names
+    assert circuit.mask.equal(selection.choice.select(scores).mask)
+    mixed = ("--ranking", "mixed", "--positive-ratio", 0.6)
+    again = circuits(*arguments, *mixed, "--out", tmp_path)
+    assert again.returncode == 0 and "ranking chosen" not in again.stdout
+    made = NodeCircuit.load(tmp_path / "circuit.json")
+    expected = select_nodes(scores, size, ranking="mixed", positive_ratio=0.6)
+    assert made.mask.equal(expected.mask) and made.provenance.selection.choice is None
 
 
 def test_it_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):

@@ -237,7 +237,7 @@ def test_a_ratio_is_chosen_by_its_curve(scored):
         search = tune_positive_ratio(model, scores, pairs, config=config)
         areas = {}
         for ratio in tried:
-            order = edge_order(scores, "widest-path", "mixed", positive_ratio=ratio)
+            order = edge_order(scores, "widest-path", "mixed", positive_ratio=ratio, join=True)
             mixed = CurveConfig(extra_orders={"m": order})
             curve = faithfulness(model, scores, pairs, curve=mixed).curves["m"]
             least = objective == "cmd"

@@ -1,7 +1,10 @@
 """Figures of circuits of nodes and neurons, against the oracle that swaps units one by one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from oracles.bootstrap import bca
 from oracles.unit_swaps import UnitSwaps
 
 import circuits
@@ -11,7 +14,12 @@ from circuits.evaluation import (
     CurveConfig,
     EvalConfig,
     MinimalityConfig,
+    RankingTrials,
+    RatioConfig,
+    RivalsConfig,
     StabilityConfig,
+    avoiding,
+    choose_ranking,
     completeness,
     degenerate_reason,
     evaluate,
@@ -19,11 +27,13 @@ from circuits.evaluation import (
     measure,
     minimality,
     stability,
+    tune_positive_ratio,
 )
 from circuits.evaluation.knockout import components_inside, components_outside
 from circuits.evaluation.measure import faithfulness_from_means
-from circuits.graph import Circuit, NodeCircuit, node_order, select_nodes
+from circuits.graph import Circuit, NodeCircuit, Units, node_order, select_nodes
 from circuits.metrics import METRICS
+from circuits.statistics import resample_weights
 
 EVERY = EvalConfig(
     minimality=MinimalityConfig(n_controls=4, n_pairs=3),
@@ -46,21 +56,40 @@ def scored(request, model, random_pairs):
     return model, scores, random_pairs(n=5, seed=2)
 
 
-def oracle_share(model, pairs, circuit):
-    """f by the slow oracle: means over examples of the metric on whole logits."""
+def oracle_metrics(model, pairs, circuit):
+    """Clean, corrupted, circuit: the metric of each example by the slow oracle, on whole logits."""
     layout = model.layout
     swaps = UnitSwaps(model.hf, layout.n_heads, layout.n_kv_heads, model.view.d_head)
     kept = circuit.mask.split(list(circuit.units.widths))
-    totals = torch.zeros(3)
+    rows = []
     for place in range(len(pairs)):
         batch = pairs.batch([place])
         corrupted, seen = swaps.run({"input_ids": batch.corrupted})
         clean = swaps.run({"input_ids": batch.clean})[0]
         left = swaps.run({"input_ids": batch.clean}, kept, seen)[0]
-        for index, logits in enumerate((clean, corrupted, left)):
-            reads = logits[batch.example_index, batch.position]
-            totals[index] += float(METRICS["logit-difference"](reads, batch)[0])
-    return float((totals[2] - totals[1]) / (totals[0] - totals[1]))
+        reads = (logits[batch.example_index, batch.position] for logits in (clean, corrupted, left))
+        rows.append([float(METRICS["logit-difference"](one, batch)[0]) for one in reads])
+    return rows
+
+
+def share(rows):
+    """f of means over examples."""
+    clean, corrupted, left = (sum(column) for column in zip(*rows, strict=True))
+    return (left - corrupted) / (clean - corrupted)
+
+
+def apart(model, pairs, n):
+    """The pairs whose clean and corrupted metric are furthest apart, so that no resample divides
+    by next to nothing.
+    """
+    columns = measure(model, pairs, [NodeCircuit.inputs_only(Units.of_nodes(model.layout))]).columns
+    order = (columns[:, 0] - columns[:, 1]).argsort(descending=True)[:n]
+    return replace(pairs, pairs=tuple(pairs[index] for index in order.tolist()))
+
+
+def oracle_share(model, pairs, circuit):
+    """f by the slow oracle."""
+    return share(oracle_metrics(model, pairs, circuit))
 
 
 def test_the_curve_equals_the_oracle(scored):
@@ -86,6 +115,62 @@ def test_the_curve_equals_the_oracle(scored):
     assert abs(random.values[2].value - absolute.values[2].value) > 1e-3
     assert curve.cmd == absolute.area_abs_gap
     assert curve.cpr == curve.curves["signed"].area_f and random.sizes == absolute.sizes
+
+
+def test_intervals_equal_the_oracle(scored, random_pairs):
+    """Of f at a size, of f of the circuit and of its trial, by loops over resamples."""
+    model, scores, _ = scored
+    pairs, others = (apart(model, random_pairs(n=30, seed=seed), 9) for seed in (3, 4))
+    size = len(scores.values) // 3
+    how = {"ranking": "mixed", "positive_ratio": 0.6}
+    circuit = select_nodes(scores, size, **how)
+    mixed = CurveConfig(None, (0.2, size / (len(scores.values) - 1) + 1e-9), 0,
+                        {"mixed": node_order(scores, **how)})  # fmt: skip
+    counts = (9 * resample_weights(9, 1000, seed=0)).round().long().tolist()
+
+    def found(judged):
+        return bca(oracle_metrics(model, judged, circuit), share, counts)
+
+    expected = found(pairs)
+    assert expected[2] - expected[1] > 1e-2
+    evaluated = evaluate(model, scores, circuit, pairs).circuit.faithfulness
+    on_curve = faithfulness(model, scores, pairs, curve=mixed).curves["mixed"].values[1]
+    trials = RankingTrials(size, positive_ratios=(0.6,))
+    (trial,) = (
+        one
+        for one in choose_ranking(model, scores, others, trials).trials
+        if one.ranking == "mixed"
+    )
+    for ours, theirs in ((evaluated, expected), (on_curve, expected), (trial.f, found(others))):
+        assert (ours.value, ours.low, ours.high) == pytest.approx(theirs, abs=2e-3)
+
+
+@pytest.mark.parametrize("ranking", ["signed", "mixed"])
+def test_rivals_are_the_rest_of_the_circuits_own_order(scored, ranking):
+    _, scores, _ = scored
+    size = len(scores.values) // 5
+    how = {"ranking": ranking, "positive_ratio": 0.5 if ranking == "mixed" else None}
+    circuit = select_nodes(scores, size, **how)
+    inside = circuit.mask & ~scores.units.roots
+    rest = replace(scores, values=scores.values.masked_fill(inside, 0.0))
+    order = [unit for unit in node_order(rest, **how).tolist() if not inside[unit]]
+    for multiple, other in avoiding(scores, circuit, RivalsConfig((1, 2))).items():
+        assert set((other.mask & ~scores.units.roots).nonzero().flatten().tolist()) == set(
+            order[: multiple * size]
+        )
+
+
+def test_a_ratio_of_nodes_is_chosen_by_its_curve(scored):
+    model, scores, pairs = scored
+    fractions, ratios = (0.2, 0.35, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0)
+    config = RatioConfig("cpr", ratios, fractions=fractions)
+    search = tune_positive_ratio(model, scores, pairs, config=config)
+    half = {"half": node_order(scores, "mixed", positive_ratio=0.5)}
+    curves = faithfulness(model, scores, pairs, curve=CurveConfig(None, fractions, 0, half)).curves
+    areas = [curves[name].area_f.value for name in ("absolute", "half", "signed")]
+    assert [search.areas[ratio].value for ratio in ratios] == pytest.approx(areas)
+    assert len(set(areas)) > 1
+    assert search.positive_ratio == max(ratios, key=lambda ratio: search.areas[ratio].value)
 
 
 def test_an_order_of_ones_own_gets_a_curve(scored):
@@ -155,8 +240,6 @@ def test_completeness_equals_the_oracle(scored):
 
 def test_stability_counts_the_resamples(scored):
     """Against circuits selected one by one from means taken by hand."""
-    from circuits.statistics import resample_weights
-
     _, scores, _ = scored
     found = stability(scores, size=6, ranking="signed", n_resamples=25, seed=3)
     counts = {}

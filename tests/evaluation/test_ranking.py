@@ -9,7 +9,8 @@ from circuits.errors import CircuitsError
 from circuits.evaluation import Estimate, RankingTrials, choose_ranking, measure
 from circuits.evaluation.judged_lines import JudgedLine, _decide
 from circuits.evaluation.measure import faithfulness_from_means
-from circuits.graph import Circuit, EdgeScores, Provenance, select
+from circuits.graph import Circuit, EdgeScores, Provenance, select, select_nodes
+from circuits.known import load
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +45,54 @@ def test_the_ranking_taken_is_the_one_whose_circuits_are_nearest(case, tmp_path)
     assert choice.taken.ranking == choice.ranking
 
 
-def test_nodes_have_two_rankings_to_choose_from(hooked, random_pairs):
-    model, pairs = hooked("gpt2"), random_pairs(n=8)
-    scores = circuits.attribute_nodes(model, pairs[:4], "eap-ig", steps=2)
-    choice = choose_ranking(model, scores, pairs[4:], RankingTrials(5))
-    assert [one.name for one in choice.trials] == ["absolute", "signed"]
-    assert choice.select(scores).provenance.selection.choice.size == 5
+@pytest.mark.parametrize("level", ["node", "neuron"])
+def test_nodes_and_neurons_have_the_same_rankings_to_choose_from(hooked, random_pairs, level):
+    model, pairs = hooked("gpt2"), random_pairs(n=10)
+    scores = circuits.attribute_nodes(model, pairs[:4], "eap-ig", level=level, steps=2)
+    size = len(scores.values) // 3
+    choice = choose_ranking(model, scores, pairs[4:], RankingTrials(size))
+    assert [one.name for one in choice.trials] == ["absolute", "signed", "mixed 0.8"]
+    f = {}
+    for one in choice.trials:
+        how = {"ranking": one.ranking, "positive_ratio": one.positive_ratio}
+        circuit = select_nodes(scores, size, **how)
+        (value,) = faithfulness_from_means(
+            measure(model, pairs[4:], [circuit]).columns.mean(dim=0)
+        ).tolist()
+        assert one.f.value == pytest.approx(value, abs=1e-6) and one.n_kept == size
+        f[one.name] = value
+    assert len({round(value, 4) for value in f.values()}) == 3
+    nearest = min(f, key=lambda name: abs(1 - f[name]))
+    assert nearest in (choice.taken.name, *choice.not_told_apart)
+    circuit = choice.select(scores)
+    how = {"ranking": choice.ranking, "positive_ratio": choice.positive_ratio}
+    assert circuit.mask.equal(select_nodes(scores, size, **how).mask)
+    assert circuit.provenance.selection.choice.size == size
+
+
+@pytest.mark.parametrize(
+    ("name", "loses", "f_lost"), [("negative-head", "signed", 2.0), ("induction", "absolute", 0.7)]
+)
+def test_the_choice_does_not_lose_where_one_ranking_does(name, loses, f_lost):
+    """The negative head is a part of its circuit, which the signed ranking leaves out. In the other
+    model a head outside the circuit is given the largest score, against the answer, which the
+    absolute ranking takes in.
+    """
+    known = load(name)
+    scored_on, others, judged = (known.pairs(16, seed) for seed in range(3))
+    others = replace(others, pairs=others.without(scored_on.fingerprints))
+    scores = circuits.attribute_nodes(known.model, scored_on, "eap-ig")
+    built = {edge.split("->")[0] for edge in known.edges} - {"input"}
+    if loses == "absolute":
+        outside = scores.units.find(next(n for n in scores.layout.sources[1:] if n not in built))
+        scores.values[outside] = -2 * scores.values.abs().max()
+    choice = choose_ranking(known.model, scores, others, RankingTrials(len(built)))
+    lost = select_nodes(scores, len(built), ranking=loses)
+    taken, f = faithfulness_from_means(
+        measure(known.model, judged, [choice.select(scores), lost]).columns.mean(dim=0)
+    ).tolist()
+    assert taken == pytest.approx(1, abs=0.01) and choice.ranking != loses
+    assert f == pytest.approx(f_lost, abs=0.2)
 
 
 def line(f, area):

@@ -66,6 +66,39 @@ def test_selection_takes_the_best_and_the_input_for_nothing(units):
     assert circuit.provenance.selection.size == 4 and circuit.provenance.method == "planted"
 
 
+def mixed_by_hand(found, positive_ratio):
+    """One unit after the other: from the signed order while less than its share is in."""
+    left = list(range(1, len(found.units)))
+    order, n_signed = [], 0
+    while left:
+        by_sign = n_signed < positive_ratio * (len(order) + 1)
+        worth = found.values if by_sign else found.values.abs()
+        best = max(left, key=lambda unit: float(worth[unit]))
+        left.remove(best)
+        order.append(best)
+        n_signed += by_sign
+    return order
+
+
+@pytest.mark.parametrize("units", [Units.of_nodes(LAYOUT), PARTS])
+@pytest.mark.parametrize("positive_ratio", [0.0, 0.5, 0.8, 1.0])
+def test_a_mix_takes_its_share_from_each_order(units, positive_ratio):
+    found = scores(units, seed=4)
+    expected = mixed_by_hand(found, positive_ratio)
+    order = node_order(found, "mixed", positive_ratio=positive_ratio)
+    assert order.tolist() == expected
+    pure = {0.0: "absolute", 1.0: "signed"}.get(positive_ratio)
+    for ranking in ("absolute", "signed"):
+        assert (order.tolist() == node_order(found, ranking).tolist()) == (ranking == pure)
+    for size in (0, 1, 4, len(expected)):
+        circuit = select_nodes(found, size, ranking="mixed", positive_ratio=positive_ratio)
+        assert circuit.mask.nonzero().flatten().tolist() == sorted([0, *expected[:size]])
+        few = node_order(found, "mixed", positive_ratio=positive_ratio, first=size)
+        assert few.tolist() == expected[:size]
+    selection = circuit.provenance.selection
+    assert (selection.ranking, selection.positive_ratio) == ("mixed", positive_ratio)
+
+
 def test_two_streams_and_constants_enter_a_model():
     both = NodeCircuit.inputs_only(Units.of_nodes(Layout(1, 2, 2, n_encoder_layers=1, bias=True)))
     assert both.names == ("enc.input", "enc.bias", "input", "bias")
@@ -98,6 +131,9 @@ def test_levels_agree_on_sizes_and_orders():
         chosen = select_size(found, 3, strategy="top-n", ranking="signed")
         assert torch.equal(chosen.pruned().mask, nothing.with_only(order[:3]).pruned().mask)
         assert nothing.candidate_name(int(order[0])) in dict(found.top(len(order) + 1))
+        how = {"strategy": "top-n", "ranking": "mixed", "positive_ratio": 0.6}
+        mixed = select_size(found, 3, **how, prune=False)
+        assert torch.equal(nothing.with_only(order_of(found, **how)[:3]).mask, mixed.mask)
 
 
 @pytest.mark.usefixtures("untyped")
@@ -106,13 +142,16 @@ def test_refusals():
         select_nodes(scores(), 7)
     with pytest.raises(CircuitsError, match="size '3': it is a number of nodes, not a share"):
         select_nodes(scores(), "3")
-    with pytest.raises(CircuitsError, match="unknown ranking of neurons 'mixed'; known: absolute"):
-        node_order(scores(PARTS), "mixed")
+    with pytest.raises(CircuitsError, match="unknown ranking 'luck'; known: absolute, signed, mix"):
+        node_order(scores(PARTS), "luck")
+    for refused in ({"ranking": "mixed"}, {"ranking": "signed", "positive_ratio": 0.5}):
+        with pytest.raises(CircuitsError, match='ranking "mixed" takes a positive_ratio= from 0'):
+            select_nodes(scores(PARTS), 2, **refused)
     with pytest.raises(
         CircuitsError, match="strategy 'widest-path' orders edges; nodes are taken by strategy"
     ):
         order_of(scores(), "widest-path")
-    with pytest.raises(CircuitsError, match="is for edges ranked by a mix"):
+    with pytest.raises(CircuitsError, match='ranking "mixed" takes a positive_ratio='):
         select_size(scores(), 2, positive_ratio=0.5)
     with pytest.raises(CircuitsError, match="a circuit of 2 units for sources of 7"):
         NodeCircuit(Units.of_nodes(LAYOUT), torch.ones(2, dtype=torch.bool))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from oracles.bootstrap import bca
 
 import circuits
 from circuits.attribution import METHODS
@@ -15,6 +16,8 @@ from circuits.evaluation import CurveConfig, measure
 from circuits.graph import NodeCircuit
 from circuits.graph.orders import edge_order
 from circuits.metrics import metric_for
+from circuits.statistics import resample_weights
+from circuits.statistics.estimate import Estimate
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 N = 5
@@ -27,7 +30,7 @@ def scripts():
     sys.path[:0] = folders
     names = (
         *("method_rows", "method_cells", "method_bench", "method_tables", "methods"),
-        "node_formulas",
+        *("node_formulas", "node_rankings"),
     )
     yield {name: importlib.import_module(name) for name in names}
     sys.path[:] = [folder for folder in sys.path if folder not in folders]
@@ -206,9 +209,18 @@ def test_circuits_of_nodes_by_each_formula(scripts, bench):
     measured = measure(bench.model, bench.judged, picked)
     clean, corrupted, *values = measured.columns.mean(dim=0).tolist()
     f = [(value - corrupted) / (clean - corrupted) for value in values]
-    cell = f"{sum(f) / 2:.2f} [{min(f):.2f}, {max(f):.2f}]"
+    columns = measured.columns.tolist()
+    counts = (N * resample_weights(N, 1000, seed=0)).round().long().tolist()
+
+    def mean_share(rows):
+        clean, corrupted, *kept = (sum(column) for column in zip(*rows, strict=True))
+        return sum((one - corrupted) / (clean - corrupted) for one in kept) / len(kept)
+
+    told = scripts["method_tables"].told(Estimate(*bca(columns, mean_share, counts), N))
+    cell = f"{told}, {min(f):.2f} to {max(f):.2f} ("
     (row,) = [line for line in text.splitlines() if line.startswith("| exact | signed |")]
     assert row.split(" | ")[-1].startswith(cell)
+    assert text.count("| mixed |") == 4
     f_at = {
         tuple(line.split(" | ")[:2]): float(line.split(" | ")[2].partition(" ")[0])
         for line in text.splitlines()
@@ -222,6 +234,35 @@ def test_circuits_of_nodes_by_each_formula(scripts, bench):
     assert [cells[1] for cells in same] == ["1.00", "1.00"]
     assert all(cells[0].startswith("0 of ") and cells[-1] == "0.00 |" for cells in same)
     assert len(other) == 2 and all(cells[-1] != "0.00 |" for cells in other)
+
+
+def test_the_choice_of_a_ranking_is_held_against_each(scripts, bench, random_pairs):
+    rankings, level = scripts["node_rankings"], "neuron"
+    others = random_pairs(n=N, seed=3)
+    case = rankings.Case("tiny", bench.model, bench.pairs, others, bench.judged, (5, 20))
+    scores = circuits.attribute_nodes(bench.model, bench.pairs, "eap-ig", level=level)
+    found = list(rankings.rows(case, level))
+    assert [row.size for row in found] == [5, 20]
+    for row in found:
+        choice = circuits.choose_ranking(
+            bench.model, scores, others, circuits.RankingTrials(row.size)
+        )
+        assert row.taken == choice.taken.name
+        off = {}
+        for name, f in row.f.items():
+            ranking, _, ratio = name.partition(" ")
+            ratio = float(ratio) if ratio else None
+            circuit = circuits.select_nodes(scores, row.size, ranking=ranking, positive_ratio=ratio)
+            clean, corrupted, kept = (
+                measure(bench.model, bench.judged, [circuit]).columns.mean(dim=0).tolist()
+            )
+            assert f.value == pytest.approx((kept - corrupted) / (clean - corrupted), abs=1e-6)
+            off[name] = abs(1 - f.value)
+        assert len({round(value, 4) for value in off.values()}) > 1
+        difference = off[row.taken] - off["absolute"]
+        assert row.less_absolute.value == pytest.approx(difference, abs=1e-9)
+    text = rankings.tables(found)
+    assert f"5 of {len(scores.values) - 1}" in text and "over 2 rows: absolute " in text
 
 
 def test_a_killed_run_goes_on_and_tables_can_be_made_alone(scripts, tmp_path, monkeypatch, capsys):
