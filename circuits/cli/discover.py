@@ -138,7 +138,7 @@ def discover(
     hooked = use.load_hooked(model.model, model)
     n_candidates = _candidates(hooked, level)
     if size is not None and size > n_candidates:
-        raise CircuitsError(f"--size {size}: this model has {n_candidates}")
+        raise CircuitsError(f"--size {size}: this model has {n_candidates} {level}s")
     n = source.n
     if budget is not None and n is None and source.data is None:
         n = max(1, budget // PASSES_A_PAIR)

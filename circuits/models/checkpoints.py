@@ -42,8 +42,7 @@ _VOCABULARIES = (
 )
 """Files of a tokenizer, each of which says that there is one."""
 
-_STEP = "step-"
-_TRAINERS = "checkpoint-"  # as transformers' Trainer names what it saves
+_STEP, _TRAINERS = "step-", "checkpoint-"  # the latter is what transformers' Trainer writes
 
 
 @dataclass(frozen=True)
@@ -270,6 +269,8 @@ def resolve(source: str | Path) -> tuple[str, str | None]:
         raise CircuitsError(f"{source}: a file; give the model's folder, or a .gguf file")
     if folder.suffix == ".gguf":
         raise CircuitsError(f"{source}: no such GGUF file")
+    if near := get_close_matches(text.lower(), [*EMBEDDED, *PACKAGED], n=1, cutoff=0.8):
+        raise CircuitsError(f"{source}: names no model; did you mean {near[0]}?")
     name, _, revision = text.partition("@")
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or name.count("/") > 1:
         raise CircuitsError(f"{source}: no such model folder")
@@ -388,10 +389,9 @@ def _commit(name: str, revision: str | None) -> str | None:
 def _why(source: str | Path, folder: Path, error: Exception) -> str:
     why = reason(error, folder / "config.json")
     if not folder.is_dir():
-        near = get_close_matches(str(source), [*EMBEDDED, *PACKAGED], n=1)
         return (
-            f"{source}: not a local folder, and the hub did not give it ({why}); "
-            f"{f'did you mean {near[0]}? Else ' if near else ''}check name, revision and network"
+            f"{source}: not a local folder, and the hub did not give it ({why}); check "
+            "the name, the revision and the network"
         )
     if not (folder / "config.json").is_file():
         inside = saved_steps(folder) or saved_steps(folder, _TRAINERS)

@@ -124,7 +124,8 @@ class ResultFile(Record):
         kind, version = content.get("kind"), content.get("schema_version")
         if kind != cls.KIND:
             description = f"a file of kind {kind}" if kind else "a file that names no kind"
-            raise CircuitsError(f"{source}: {description}, where {cls.KIND} is read; make it again")
+            advice = "give a file of that kind" if kind else "make it again"
+            raise CircuitsError(f"{source}: {description}, where {cls.KIND} is read; {advice}")
         if version != cls.SCHEMA_VERSION:
             raise CircuitsError(
                 f"{source}: schema version {version}; this version of circuits reads "

@@ -167,7 +167,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     [
         ("./nowhere", "./nowhere: no such model folder"),
         ("gpt17", "gpt17: not a local folder, and the hub did not give it"),
-        ("smolm2-135m", "; did you mean smollm2-135m? Else check name"),
+        ("SmolM2-135m", "SmolM2-135m: names no model; did you mean smollm2-135m?"),
         ("newsroom-gpt2@main", "newsroom-gpt2@main"),
     ],
 )
