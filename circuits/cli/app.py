@@ -109,6 +109,7 @@ def main() -> None:
     What a user or a disk does wrong is one line on standard error and status 2.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("huggingface_hub").propagate = False  # its own handler says it once
     try:
         app()
     except (CircuitsError, OSError, SafetensorError) as error:

@@ -87,7 +87,7 @@ class Engine:
             "ends of the path": 3 * item * tokens * d,
             "projected gradients": _FLOAT * tokens * n_gradients * sizes.ports * sizes.d_head,
             "MLP and logits gradients": _FLOAT * tokens * (n_gradients + n_passes) * d,
-            "c": _FLOAT * tokens * n_passes * layers * sizes.ports,
+            "norm corrections": _FLOAT * tokens * n_passes * layers * sizes.ports,
             "inputs of norms": item * tokens * norms * layers * d,
             # The rest of the projections' outputs is what attention keeps anyway.
             "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
