@@ -1,6 +1,8 @@
 """Fine-tuning, how good its result is, and what a LoRA should train.
 
 settings, finetune      train on target tokens, save checkpoints, resume after a kill
+training_folder         what a training leaves on disk; a folder of another one is refused
+identity                what makes it another one
 training_log            loss and accuracy of every step
 rouge                   ROUGE, exact match, loss and token accuracy on held-out examples
 projections             the linear maps that an adapter can be put on
