@@ -93,7 +93,7 @@ def other_intervals(
 def true_shares(population: Population) -> Float[Tensor, " part"]:
     """Of the variance of the true change."""
     change = (population.after - population.before)[None]
-    squares = sums_of_squares(population.layout, [(slice(None), change)])[:, 0, 0]
+    squares = sums_of_squares(population.layout, [(slice(0, change.shape[1]), change)])[:, 0, 0]
     return squares / squares.sum()
 
 

@@ -101,7 +101,7 @@ def agreement(
     resume: keeps what was measured until all is done.
     """
     count, layout = len(scores[0]), scores[0].layout
-    total = 1 + 2 * SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
+    total = 1 + SUBSETS + SPLITS + GAP_SUBSETS * GAP_SPLITS + PERMUTATIONS
     bar = tqdm(total=total, desc="similarity", unit="sample", disable=not progress)
     identity = {
         "scores": [values.summary.digest for values in scores],
@@ -116,8 +116,9 @@ def agreement(
     equal = torch.full((1, count), 1 / count, dtype=torch.float64)
     observed, _ = engine.run(equal)
     parts = subset_weights(count, SUBSETS, seed=seed)
-    subsets, _ = engine.run(parts)
-    freedom_of_nodes = engine.freedom(parts)
+    presence = engine.no_node()
+    subsets, _ = engine.run(parts, presence=presence)
+    freedom_of_nodes = engine.freedom(presence / SUBSETS)
     # Between and within, on the two halves of random splits.
     halves = random_halves(count, SPLITS, seed=seed + 1)
     between, within = engine.run(*half_weights(equal.expand(SPLITS, -1), halves))
@@ -185,19 +186,32 @@ class _Engine:
     identity: Mapping[str, object] = field(default_factory=dict)
 
     def run(
-        self, first: Float[Tensor, "m n"], second: Float[Tensor, "m n"] | None = None
+        self,
+        first: Float[Tensor, "m n"],
+        second: Float[Tensor, "m n"] | None = None,
+        *,
+        presence: Float[Tensor, "checkpoint size node"] | None = None,
     ) -> tuple[Float[Tensor, "pair m measure"], Float[Tensor, "pair m measure"]]:
         """Similarity of each pair, between the two sets of weights and within each checkpoint.
 
         Without a second set both checkpoints get the first; `within` is then left empty.
+
+        presence: from `no_node`; counts in how many samples each node is in each circuit. For one
+            set of weights only.
         """
         between, within = self._empty(len(first)), self._empty(len(first))
         filled = {"between": between, "within": within}
+        if presence is not None:
+            filled["presence"] = presence
         weights = (first,) if second is None else (first, second)
-        for part, means in self._todo(weights, filled):
+        for part, means in self._todo(weights, filled, sums=presence is not None):
             a, *others = (self._snapshots(side) for side in means)
             if not others:
                 between[:, part] = torch.stack([similarities(a[i], a[j]) for i, j in self.compared])
+                if presence is not None:
+                    for counts, side in zip(presence, a, strict=True):
+                        numbers = range(len(self.sizes))
+                        counts += torch.stack([(side.node_entry <= c).sum(dim=0) for c in numbers])
                 continue
             (b,) = others
             between[:, part] = torch.stack(
@@ -227,18 +241,19 @@ class _Engine:
             )
         return similarity
 
-    def freedom(self, weights: Float[Tensor, "m n"]) -> Float[Tensor, "pair measure"]:
+    def no_node(self) -> Float[Tensor, "checkpoint size node"]:
+        """Counts of 0, for `run`."""
+        nodes = self.edge_nodes.layout.shape[0] + 1  # and the logits
+        return torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
+
+    def freedom(
+        self, share: Float[Tensor, "checkpoint size node"]
+    ) -> Float[Tensor, "pair measure"]:
         """Degrees of freedom of each pair's node measures; infinite for the others.
 
-        weights: halves of the examples. See the formulas at the head of this file.
+        share: of halves of the examples in which the node is in the circuit (p). See the formulas
+            at the head of this file.
         """
-        nodes = self.edge_nodes.layout.shape[0] + 1  # and the logits
-        present = torch.zeros(len(self.scores), len(self.sizes), nodes, dtype=torch.float64)
-        for _, (means,) in self._todo([weights], {"present": present}, sums=True):
-            for counts, side in zip(present, self._snapshots(means), strict=True):
-                numbers = range(len(self.sizes))
-                counts += torch.stack([(side.node_entry <= c).sum(dim=0) for c in numbers])
-        share = present / len(weights)  # p: how often each node is in the circuit
         unsure = share * (1 - share)  # v = p (1 - p), 0 for a node that is always or never there
         degrees = torch.full((len(self.compared), len(self.sizes), len(SIZED)), math.inf)
         of_nodes = [SIZED.index(name) for name in OF_NODES]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from circuits.graph import Layout
+from circuits.graph.edge_sums import add_by_source
 from circuits.graph.edge_values import EdgeValues
 from circuits.runtime.result_file import AsList, MaybeUndefined
 from circuits.statistics import (
@@ -215,11 +216,11 @@ class Strengths:
     def of(cls, values: EdgeValues) -> Strengths:
         """From per-example scores."""
         count, layout = len(values), values.layout
-        total, rows = values.summary.total, values.flat_indices // layout.shape[1]
+        total = values.summary.total
         left_out = torch.zeros(count, layout.shape[0], dtype=torch.float64)
         for edges, part in values.blocks():
             others = (total[edges] - part).div_(count - 1).abs_()
-            left_out.index_add_(1, rows[edges], others.double())
+            add_by_source(left_out, layout, edges, others.double())
         return cls(by_source((total / count).abs()[None], layout)[0], left_out)
 
     @property

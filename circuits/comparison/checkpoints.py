@@ -8,6 +8,7 @@ and every interval comes from resampling the examples; see `changes`, `agreement
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 from torch import Tensor
@@ -25,7 +26,7 @@ from circuits.comparison.evolution import Comparison, Evolution
 from circuits.comparison.kept import from_tensors, to_tensors
 from circuits.comparison.overlap import circuit_sizes, overlap_of
 from circuits.comparison.trajectory import trajectory
-from circuits.comparison.variance import decompose_variance
+from circuits.comparison.variance import decompose_variance, noise_of
 from circuits.errors import CircuitsError
 from circuits.graph import EdgeScores
 from circuits.graph.edge_values import EdgeValues
@@ -75,6 +76,7 @@ def compare(
     values = [EdgeValues.of(s) for s in scores]
     weights = resample_weights(len(values[0]), n_resamples, seed=options.seed)
     strengths = [Strengths.of(v) for v in values]
+    noise = cache(lambda index: noise_of(values[index]))  # of the checkpoints that need it, once
 
     resume = resume or Pieces()
     last = len(scores) - 1
@@ -104,7 +106,11 @@ def compare(
                 "node_totals": total_changes(values[i], values[j], weights),
             }
             variance = decompose_variance(
-                values[i], values[j], permutations=n_resamples, seed=options.seed + 3
+                values[i],
+                values[j],
+                permutations=n_resamples,
+                seed=options.seed + 3,
+                noise=[noise(i), noise(j)],
             )
             return to_tensors(tables, variance)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -132,12 +134,22 @@ def _inclusion_frequency(
 ) -> Float[Tensor, " edge"]:
     """How often each edge makes the circuit of so many edges, among resamples of the examples."""
     edges = len(values.flat_indices)
-    included = torch.zeros(edges, dtype=torch.float64)
-    at_once = max(1, _CHUNK // edges)
-    walk = at_once if values.in_one_block else max(at_once, _MEANS // edges)
+    included = np.zeros(edges, dtype=np.int32)
+    walk = max(1, (_CHUNK if values.in_one_block else _MEANS) // edges)
     for walked in weights.split(walk):
         (means,) = values.resampled(walked)
-        for part in means.split(at_once):
-            top_edges = part.abs().topk(size, dim=1, sorted=False).indices.flatten()
-            included += torch.bincount(top_edges, minlength=edges)
-    return included / len(weights)
+        for strengths in means.abs_().numpy():
+            included += _strongest(strengths, size)
+    return torch.from_numpy(included / len(weights))
+
+
+def _strongest(strengths: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.bool_]:
+    """Whether each is among the largest so many; of equal ones the first are.
+
+    NumPy finds the least of them in a fifth of the time in which torch finds them all.
+    """
+    least = np.partition(strengths, len(strengths) - size)[-size]
+    among = strengths >= least
+    equal = np.flatnonzero(strengths == least)
+    among[equal[size - np.count_nonzero(among) + len(equal) :]] = False
+    return among

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuits.graph import Layout
+from circuits.graph.edge_sums import add_by_reader, add_by_source
 from circuits.graph.edge_values import EdgeValues
 from circuits.runtime.result_file import MaybeUndefined
 from circuits.statistics import LEVEL, RESOLUTION, sign_flips, student_quantile
@@ -121,11 +122,14 @@ def decompose_variance(
     *,
     permutations: int,
     seed: int,
+    noise: Sequence[Float[Tensor, " part"]] | None = None,
     level: float = LEVEL,
 ) -> VarianceDecomposition:
     """Split the variance of after - before.
 
     Parts of one split add to 1: `value` does, `observed` does.
+
+    noise: `noise_of` each of the two, for a checkpoint is compared with several; None makes it.
     """
     count, layout = len(before), before.layout
     forms = sums_of_squares(layout, _change(before, after))  # part, n, n
@@ -143,9 +147,8 @@ def decompose_variance(
     reach = student_quantile(level, max(1, (count - 1) // 2)) * standard_error(apart, value)
     permuted = _shares(_quadratic(forms, flips))
     permuted_low, permuted_high = permuted.nanquantile(tails, dim=0)
-    noise = torch.stack(
-        [_noise(sums_of_squares(layout, side.blocks())) for side in (before, after)]
-    )
+    if noise is None:
+        noise = [noise_of(side) for side in (before, after)]
     significant = torch.tensor(p <= SIGNIFICANT)
     columns = (
         *(
@@ -153,7 +156,7 @@ def decompose_variance(
             for column in (value, value - reach, value + reach)
         ),
         _shares(observed[None])[0],
-        _shares(noise).nanmean(dim=0),
+        _shares(torch.stack(list(noise))).nanmean(dim=0),
         permuted.nanmean(dim=0),
         permuted_low,
         permuted_high,
@@ -184,7 +187,6 @@ def sums_of_squares(
 
     blocks: of edges, with the values of every example.
     """
-    rows, columns = layout.mask.nonzero().T
     sources, readers = layout.shape
     sums = products = total = torch.zeros(0)
     for edges, part in blocks:
@@ -192,12 +194,14 @@ def sums_of_squares(
         if not len(sums):
             sums = values.new_zeros(len(values), sources + readers)
             products, total = values.new_zeros(len(values), len(values)), values.new_zeros(1)
-        sums[:, :sources].index_add_(1, rows[edges], values)
-        sums[:, sources:].index_add_(1, columns[edges], values)
-        products, total = products + values @ values.T, total + values.sum(dim=1)
+        add_by_source(sums[:, :sources], layout, edges, values)
+        add_by_reader(sums[:, sources:], layout, edges, values)
+        # NumPy sees that both factors are one, and makes half of the product.
+        products += torch.from_numpy(values.numpy() @ values.numpy().T)
+        total = total + values.sum(dim=1)
     by_source, by_reader = sums.split([sources, readers], dim=1)
     mask = layout.mask.double()
-    mean = torch.outer(total, total) / len(rows)
+    mean = torch.outer(total, total) / layout.n_edges
     source = (by_source / mask.sum(dim=1)) @ by_source.T - mean
     reader = (by_reader / mask.sum(dim=0)) @ by_reader.T - mean
     joint = sums @ _inverse(layout) @ sums.T - mean
@@ -209,15 +213,23 @@ def sums_of_squares(
 
 @lru_cache(maxsize=1)
 def _inverse(layout: Layout) -> Float[Tensor, "k k"]:
-    """(X'X)^+ of sources and readers: seconds for a large model, and the same for every pair."""
+    """A generalised inverse of X'X, the same for every pair.
+
+    Of each stream, adding a constant to all sources' effects and taking it from all readers' leaves
+    X unchanged, and nothing else does. With that direction's square added there is an inverse, and
+    x'X has no part along it.
+    """
     mask = layout.mask.double()
-    design = torch.cat(
-        [
-            torch.cat([mask.sum(dim=1).diag(), mask], dim=1),
-            torch.cat([mask.T, mask.sum(dim=0).diag()], dim=1),
-        ]
-    )
-    inverse: Tensor = torch.linalg.pinv(design, rtol=1e-10, hermitian=True)
+    sources, readers = layout.shape
+    squares = torch.zeros(sources + readers, sources + readers, dtype=torch.float64)
+    squares[:sources, :sources], squares[:sources, sources:] = mask.sum(dim=1).diag(), mask
+    squares[sources:, :sources], squares[sources:, sources:] = mask.T, mask.sum(dim=0).diag()
+    for rows in layout.stream_rows:
+        free = torch.zeros(sources + readers, dtype=torch.float64)
+        free[rows] = 1.0
+        free[sources:] = -mask[rows].amax(dim=0)
+        squares += torch.outer(free, free)
+    inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(squares))
     return inverse
 
 
@@ -246,8 +258,9 @@ def standard_error(
     return (unbiased / (pairs * (count - 2) * (count - 3))).sqrt() * pairs / total.sum().abs()
 
 
-def _noise(forms: Float[Tensor, "part n n"]) -> Float[Tensor, " part"]:
-    """Each part of the examples' variance about their mean."""
+def noise_of(values: EdgeValues) -> Float[Tensor, " part"]:
+    """Each part of the variance of one checkpoint's examples about their mean."""
+    forms = sums_of_squares(values.layout, values.blocks())
     return forms.diagonal(dim1=1, dim2=2).sum(dim=1) - forms.mean(dim=2).sum(dim=1)
 
 

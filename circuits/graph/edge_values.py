@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
+from circuits.graph.edge_sums import add_by_source
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 from circuits.runtime import mapped
@@ -146,7 +147,6 @@ class EdgeValues:
     def by_source(self) -> Float[Tensor, "n source"]:
         """Sum over each source's outgoing edges, float64."""
         totals = torch.zeros(len(self), self.layout.shape[0], dtype=torch.float64)
-        rows = self.flat_indices // self.layout.shape[1]
         for edges, values in self.blocks():
-            totals.index_add_(1, rows[edges], values.double())
+            add_by_source(totals, self.layout, edges, values.double())
         return totals

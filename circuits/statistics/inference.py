@@ -34,7 +34,7 @@ LEVEL = 0.95
 FALSE_DISCOVERY_RATE = 0.05
 RESOLUTION = 1e-6  # of the largest: a difference below it is rounding
 FEW = 8  # examples; resamples of fewer are too alike for intervals of them to hold what they say
-_CHUNK = 2**22  # numbers held at once per buffer
+_CHUNK = 2**19  # numbers held at once per buffer: 2 MiB, which stay in the processor's cache
 _TIE = 1e-9  # of the largest: values that differ by rounding only
 _NORMAL = torch.distributions.Normal(0.0, 1.0)
 
@@ -214,8 +214,7 @@ def mean_inference(
         ratio = torch.where(resampled > 1e-3, shift.abs_() / resampled, 0.0)
         means.append(mean)
         errors.append(spread / math.sqrt(count - 1))
-        upper = torch.from_numpy(np.quantile(ratio.numpy(), level, axis=1))  # torch's sorts it all
-        reaches.append(upper.double() * math.sqrt(count - 1))
+        reaches.append(_quantile(ratio, level).double() * math.sqrt(count - 1))
     if not columns:
         nothing = values.new_zeros(0).double()
         return nothing, nothing, nothing
@@ -226,6 +225,29 @@ def mean_inference(
     t = torch.where(mean == 0, 0.0, mean.abs() / error)
     p = student_tail(t * student / reach, count - 1)
     return mean - reach * error, mean + reach * error, p
+
+
+def _quantile(values: Float[Tensor, "k m"], level: float) -> Float[Tensor, " k"]:
+    """The quantile of each row, between two of its numbers where it lies there.
+
+    In a quarter of the time of `numpy.quantile`, which puts two places in order: that of the upper
+    number is enough, for the lower one is the largest of those before it. torch's sorts them all.
+    """
+    place = level * (values.shape[1] - 1)
+    lower = math.floor(place)
+    upper = min(lower + 1, values.shape[1] - 1)
+    parted = torch.from_numpy(np.partition(values.numpy(), upper, axis=1))
+    end = parted[:, upper]
+    start = parted[:, :upper].amax(dim=1) if upper > lower else end
+    return _between(start, end, place - lower)
+
+
+def _between(
+    start: Float[Tensor, " k"], end: Float[Tensor, " k"], share: float
+) -> Float[Tensor, " k"]:
+    """The number at a share of the way, as NumPy rounds it; `torch.lerp` fuses both steps."""
+    way = end - start
+    return start + way * share if share < 0.5 else end - way * (1 - share)
 
 
 def bca_interval(
