@@ -53,9 +53,10 @@ class Ranking:
         """
         if scores.shape[1] <= MOST_SORTED:
             return _by_sorting(scores, sizes)
-        ways = [_by_counting(row, sizes) for row in scores.abs()]
-        columns = (torch.stack(column) for column in zip(*ways, strict=True))
-        return cls(*columns)
+        found = [_by_counting(row, sizes) for row in scores.abs()]
+        if len(found) == 1:  # of the most edges, whose stack would be a copy
+            return cls(*(column[None] for column in found[0]))
+        return cls(*(torch.stack(column) for column in zip(*found, strict=True)))
 
 
 def _by_sorting(scores: Float[Tensor, "m edge"], sizes: tuple[int, ...]) -> Ranking:
@@ -74,8 +75,8 @@ def _by_counting(
     n_edges, bins = len(strengths), strengths.view(torch.int32) >> _DROPPED
     counts = torch.bincount(bins)
     up_to = counts.cumsum(0)  # edges in a bin and in those below it
-    mean_ranks = up_to - (counts + 1).double() / 2 - (n_edges - 1) / 2
-    ranks = mean_ranks / (counts * mean_ranks.square()).sum().sqrt()
+    ranks = up_to.double().sub_((counts + n_edges).double(), alpha=0.5)  # halves, so exact
+    ranks /= (counts * ranks.square()).sum().sqrt()
     # The bin that holds the last edge of each circuit; the circuit holds all bins above it.
     last = torch.searchsorted(up_to, n_edges - torch.tensor(sizes), right=True)
     of_bins = torch.full((len(counts),), len(sizes), dtype=_integers(sizes))
@@ -90,10 +91,10 @@ def _by_counting(
     starts = torch.searchsorted(-their_bins, -their_bins)  # of each bin among these edges
     places = n_edges - up_to[their_bins] + torch.arange(len(inside)) - starts
     entry[inside] = _first_circuit(places, sizes)
-    members = _places(entry < len(sizes))
+    members = np.flatnonzero((entry < len(sizes)).numpy())
     # Few different numbers: NumPy sorts them by counting.
-    members = members[torch.from_numpy(np.argsort(entry[members].numpy(), kind="stable"))]
-    return ranks.index_select(0, bins), entry, members
+    order = np.argsort(entry.numpy()[members], kind="stable")
+    return ranks.index_select(0, bins), entry, torch.from_numpy(members[order])
 
 
 def _places(true: Bool[Tensor, " edge"]) -> Int[Tensor, " some"]:

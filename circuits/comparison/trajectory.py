@@ -139,17 +139,17 @@ def _inclusion_frequency(
     for walked in weights.split(walk):
         (means,) = values.resampled(walked)
         for strengths in means.abs_().numpy():
-            included += _strongest(strengths, size)
+            included += strongest(strengths, size)
     return torch.from_numpy(included / len(weights))
 
 
-def _strongest(strengths: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.bool_]:
+def strongest(strengths: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.bool_]:
     """Whether each is among the largest so many; of equal ones the first are.
 
     NumPy finds the least of them in a fifth of the time in which torch finds them all.
     """
     least = np.partition(strengths, len(strengths) - size)[-size]
-    among = strengths >= least
+    among: npt.NDArray[np.bool_] = strengths >= least
     equal = np.flatnonzero(strengths == least)
     among[equal[size - np.count_nonzero(among) + len(equal) :]] = False
     return among

@@ -175,7 +175,7 @@ def _change(before: EdgeValues, after: EdgeValues) -> Iterator[tuple[slice, Tens
     scale = torch.maximum(before.summary.largest, after.summary.largest)
     for (edges, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True):
         change = new.double() - old.double()
-        yield edges, torch.where(change.abs() <= RESOLUTION * scale, 0.0, change)
+        yield edges, change.masked_fill_(change.abs() <= RESOLUTION * scale, 0.0)
 
 
 def sums_of_squares(

@@ -42,7 +42,7 @@ def add_by_source(
 
     edges: which possible edges the values are of, in matrix order.
     """
-    for stretch, part in _within(layout, edges):
+    for stretch, part in stretches_within(layout, edges):
         totals[:, stretch.source] += values[:, part].sum(dim=1)
 
 
@@ -56,7 +56,7 @@ def add_by_reader(
 
     edges: which possible edges the values are of, in matrix order.
     """
-    for stretch, part in _within(layout, edges):
+    for stretch, part in stretches_within(layout, edges):
         totals[:, stretch.reader : stretch.reader + stretch.count] += values[:, part]
 
 
@@ -68,11 +68,13 @@ def stretches(layout: Layout) -> tuple[Stretch, ...]:
     begins[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1] + 1)
     firsts = begins.nonzero().flatten()
     counts = firsts.diff(append=firsts.new_tensor([len(rows)]))
-    places = zip(*(of.tolist() for of in (firsts, rows[firsts], columns[firsts], counts)), strict=True)
+    places = zip(
+        *(of.tolist() for of in (firsts, rows[firsts], columns[firsts], counts)), strict=True
+    )
     return tuple(Stretch(*place) for place in places)
 
 
-def _within(layout: Layout, edges: slice) -> Iterator[tuple[Stretch, slice]]:
+def stretches_within(layout: Layout, edges: slice) -> Iterator[tuple[Stretch, slice]]:
     """The stretches, or parts of them, that lie among some edges, and where they lie there."""
     every = stretches(layout)
     number = bisect_right(every, edges.start, key=lambda stretch: stretch.first) - 1

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuits.errors import CircuitsError
-from circuits.graph.edge_sums import add_by_source
+from circuits.graph.edge_sums import add_by_source, stretches_within
 from circuits.graph.layout import Layout
 from circuits.graph.scores import EdgeScores
 from circuits.runtime import mapped
@@ -85,10 +85,11 @@ class EdgeValues:
     def _at(self, edges: slice) -> Float[Tensor, "n edge"]:
         if self.per_example.dim() == 2:
             return self.per_example[:, edges]
-        flat_indices = self.flat_indices[edges]
-        first = int(flat_indices[0])
-        near = self.per_example.flatten(1)[:, first : int(flat_indices[-1]) + 1]
-        values = near.index_select(1, flat_indices - first).float()
+        matrices, readers = self.per_example.flatten(1), self.layout.shape[1]
+        values = torch.empty(len(self), edges.stop - edges.start)
+        for stretch, part in stretches_within(self.layout, edges):
+            first = stretch.source * readers + stretch.reader
+            values[:, part] = matrices[:, first : first + stretch.count]
         mapped.let_go(self.per_example)
         return values
 

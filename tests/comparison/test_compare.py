@@ -221,7 +221,10 @@ def test_freedom_counts_the_nodes_that_are_in_some_halves_only(layout, base):
     values, sizes = [EdgeValues(layout, side) for side in sides], (4, 12)
     engine = _Engine(values, [(0, 1)], sizes, EdgeNodes.of(layout), tqdm(disable=True))
     halves = subset_weights(len(base), 30, seed=0)
-    found = engine.freedom(halves)[0, len(WHOLE) :].unflatten(0, (len(sizes), len(SIZED)))
+    presence = engine.no_node()
+    engine.run(halves, presence=presence)
+    freedom_of_all = engine.freedom(presence / 30)[0]
+    found = freedom_of_all[len(WHOLE) :].unflatten(0, (len(sizes), len(SIZED)))
     for row, size in zip(found, sizes, strict=True):
         counts = [Counter(), Counter()]
         for count, side in zip(counts, sides, strict=True):
@@ -236,7 +239,7 @@ def test_freedom_counts_the_nodes_that_are_in_some_halves_only(layout, base):
         for name, freedom in zip(SIZED, row.tolist(), strict=True):
             of_nodes = name in ("node_jaccard", "node_driven", "rewired_share")
             assert freedom == pytest.approx(expected if of_nodes else math.inf, rel=1e-5)
-    assert (engine.freedom(halves)[0, : len(WHOLE)] == math.inf).all()
+    assert (freedom_of_all[: len(WHOLE)] == math.inf).all()
 
 
 def test_a_gap_in_what_is_said_of_nodes_has_their_freedom(layout, base, make_scores, monkeypatch):

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from circuits.comparison.changes import Strengths
-from circuits.comparison.trajectory import trajectory
+from circuits.comparison.trajectory import strongest, trajectory
 from circuits.graph.edge_values import EdgeValues
 from circuits.statistics import resample_weights
 
@@ -48,3 +49,12 @@ def test_scores_of_edges_and_nodes(followed, layout):
     m0 = next(one for one in followed.nodes if one.name == "m0")
     assert m0.scores[1].value > m0.scores[0].value + 3
     assert m0.scores[1].low > m0.scores[0].high
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, 200])
+def test_the_strongest_of_equal_ones_are_the_first(size):
+    draw = torch.Generator().manual_seed(0)
+    strengths = (torch.randint(30, (200,), generator=draw) / 7).numpy()
+    expected = np.zeros(200, dtype=bool)
+    expected[np.argsort(-strengths, kind="stable")[:size]] = True
+    assert np.array_equal(strongest(strengths, size), expected)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from circuits.statistics import (
     subset_interval,
     subset_weights,
 )
+from circuits.statistics.inference import quantiles
 
 
 def draws(*shape, seed=0):
@@ -125,6 +127,15 @@ def test_interval_matches_a_loop_over_resamples(n_resamples):
     # Student's own reach is the least; heavy tails go beyond it.
     student = student_quantile(0.95, 11) * values.std(dim=0) / math.sqrt(12)
     assert float((high - low)[3] / 2) > 1.2 * float(student[3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 20, 101, 350])
+@pytest.mark.parametrize("level", [0.0, 0.3, 0.95, 1.0])
+def test_quantiles_are_numpys(count, level):
+    """To the byte, ties among them; 0.95 of 100 gaps is a place itself."""
+    values = draws(50, count).float().round(decimals=1)
+    expected = np.quantile(values.numpy(), level, axis=1)
+    assert np.array_equal(quantiles(values, level).numpy(), expected)
 
 
 @pytest.mark.parametrize("count", [2, 4, 7, 8])
