@@ -124,8 +124,8 @@ class Changes:
         return Changes(names, before, after, change, p, q, self.tested)
 
 
-_Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Of some rows of `Changes`: score before, change, its low and high end, p."""
+_Columns = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of some rows of `Changes`: the change, its low and high end, p."""
 
 
 def mean_changes(
@@ -136,7 +136,9 @@ def mean_changes(
 ) -> Changes:
     """Changes of means, paired by example; see `mean_inference`."""
     scale = torch.maximum(before.abs().amax(), after.abs().amax())
-    return _changes(names, _paired(before, after, scale, weights), len(before))
+    return _changes(
+        names, before.double().mean(dim=0), _paired(before, after, scale, weights), len(before)
+    )
 
 
 def edge_changes(
@@ -145,13 +147,15 @@ def edge_changes(
     """Change of every possible edge's mean score."""
     scale = torch.maximum(before.summary.largest, after.summary.largest)
     # Made before all blocks, as in `EdgeValues.summary`.
-    start, change, low, high, p = columns = tuple(
-        torch.empty(len(before.flat_indices), dtype=torch.float64) for _ in range(5)
+    change, low, high, p = columns = tuple(
+        torch.empty(len(before.flat_indices), dtype=torch.float64) for _ in range(4)
     )
     for (edges, old), (_, new) in zip(before.blocks(), after.blocks(), strict=True):
         for column, part in zip(columns, _paired(old, new, scale, weights), strict=True):
             column[edges] = part
-    return _changes(edge_names(before.layout), (start, change, low, high, p), len(before))
+    return _changes(
+        edge_names(before.layout), before.summary.mean, (change, low, high, p), len(before)
+    )
 
 
 def _paired(
@@ -163,13 +167,15 @@ def _paired(
     """scale: the largest |score| of all rows, beside which a difference may be rounding."""
     difference = after.double() - before.double()
     # Two runs of one checkpoint may differ in the last bit; that is no change.
-    difference = torch.where(difference.abs().amax(0) <= RESOLUTION * scale, 0.0, difference)
+    difference.masked_fill_(difference.abs().amax(0) <= RESOLUTION * scale, 0.0)
     low, high, p = mean_inference(difference, weights)
-    return before.double().mean(dim=0), difference.mean(dim=0), low, high, p
+    return difference.mean(dim=0), low, high, p
 
 
-def _changes(names: tuple[str, ...], columns: _Columns, n: int) -> Changes:
-    start, change, low, high, p = columns
+def _changes(
+    names: tuple[str, ...], start: Float[Tensor, " k"], columns: _Columns, n: int
+) -> Changes:
+    change, low, high, p = columns
     return Changes(
         names,
         start,

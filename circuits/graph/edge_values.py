@@ -24,9 +24,13 @@ from circuits.graph.scores import EdgeScores
 from circuits.runtime import mapped
 from circuits.runtime.resume import digest
 
-_STEPS = 4
-"""Steps in which as much as `mapped.BLOCK` is looked at: 8 MiB each. Larger ones, and what is made
-of them, come from the system again each time, and its pages cost more than the arithmetic on them.
+_READ = 4
+"""Steps in which as much as `mapped.BLOCK` is read: 8 MiB each. Larger ones come from the system
+again each time, and its pages cost more than reading them.
+"""
+_LOOKED_AT = 8
+"""Steps in which what was read is looked at: 1 MiB each, for what is made of it, often in float64,
+then stays in the processor's cache.
 """
 
 
@@ -71,7 +75,7 @@ class EdgeValues:
 
     @property
     def _width(self) -> int:
-        return max(1, mapped.BLOCK // _STEPS // len(self))
+        return max(1, mapped.BLOCK // _READ // len(self))
 
     @property
     def in_one_block(self) -> bool:
@@ -98,9 +102,13 @@ class EdgeValues:
         if self.in_one_block:
             yield slice(0, len(self.flat_indices)), self._all
             return
+        width = max(1, self._width // _LOOKED_AT)
         for start in range(0, len(self.flat_indices), self._width):
-            edges = slice(start, min(start + self._width, len(self.flat_indices)))
-            yield edges, self._at(edges)
+            stop = min(start + self._width, len(self.flat_indices))
+            read = self._at(slice(start, stop))
+            for first in range(start, stop, width):
+                edges = slice(first, min(first + width, stop))
+                yield edges, read[:, first - start : edges.stop - start]
 
     def columns(self, edges: Int[Tensor, " k"]) -> Float[Tensor, "n k"]:
         """Scores of some edges, by their numbers."""

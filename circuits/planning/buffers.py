@@ -89,8 +89,12 @@ class Engine:
             "MLP and logits gradients": _FLOAT * tokens * (n_gradients + n_passes) * d,
             "norm corrections": _FLOAT * tokens * n_passes * layers * sizes.ports,
             "inputs of norms": item * tokens * norms * layers * d,
-            # The rest of the projections' outputs is what attention keeps anyway.
-            "q and k before rotation": item * tokens * layers * turned * sizes.d_head,
+            # The rest of the projections' outputs is what attention keeps anyway. Layers that are
+            # run again keep theirs one at a time.
+            "q and k before rotation": item
+            * tokens
+            * (1 if self.recompute else layers)
+            * (turned * sizes.d_head),
             "scores": _FLOAT * matrix,
             "audited scores": _FLOAT
             * (shape.batch * self.steps * sources)
