@@ -16,6 +16,11 @@ class ListingCommand(TyperCommand):
     # Any: a click.Context, which Typer 0.29 brings along under a private name.
     def get_help(self, ctx: Any) -> str:
         """The help, with the lists filled in."""
+        self.fill_in()
+        return super().get_help(ctx)
+
+    def fill_in(self) -> None:
+        """Put the lists into the options' help."""
         from circuits.attribution.registry import described, node_methods
 
         lists = {
@@ -27,4 +32,3 @@ class ListingCommand(TyperCommand):
             if isinstance(option, TyperOption) and option.help:
                 for name, text in lists.items():
                     option.help = option.help.replace(name, text)
-        return super().get_help(ctx)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,18 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "docs_site")]
-source_pages, notebook_pages, link_check, make_site, format_pages, layers_figure = map(
+(
+    command_pages,
+    source_pages,
+    notebook_pages,
+    link_check,
+    make_site,
+    format_pages,
+    layers_figure,
+) = map(
     importlib.import_module,
     (
+        "command_pages",
         "source_pages",
         "notebook_pages",
         "link_check",
@@ -142,6 +152,16 @@ def test_what_a_docstring_says_of_fields():
 )
 def test_what_stands_in_a_file(hint, words):
     assert format_pages.in_words(hint) == words
+
+
+def test_flags_stand_in_a_narrow_column_with_their_words_beside():
+    page = command_pages.page()
+    rows = [line.split(" | ", 1) for line in page.splitlines() if line.startswith("| `--")]
+    assert len(rows) > 200 and max(len(flag) for flag, _ in rows) < 60
+    words = "Some of, with commas between: `layer`, `position`, `head`, `neuron`."
+    assert any(flag == "| `--sweep`" and words in meaning for flag, meaning in rows)
+    assert any("--method" in flag and "eap-ig (gradients" in meaning for flag, meaning in rows)
+    assert not {"{methods}", "{node_methods}", "{jobs}"} & {*re.findall(r"{\w+}", page)}
 
 
 def test_the_drawing_of_the_layers_is_current():
