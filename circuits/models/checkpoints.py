@@ -35,7 +35,7 @@ from circuits.models.whole import require_sizes, require_whole
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 EMBEDDED = ("newsroom-gpt2",)
 """Models inside the package, known by name."""
-
+_SHORT = (*EMBEDDED, *PACKAGED)
 _VOCABULARIES = (
     *("tokenizer.json", "*.model", "vocab.*", "merges.txt", "*vocab*.json", "*.tiktoken"),
     "tekken.json",
@@ -269,7 +269,7 @@ def resolve(source: str | Path) -> tuple[str, str | None]:
         raise CircuitsError(f"{source}: a file; give the model's folder, or a .gguf file")
     if folder.suffix == ".gguf":
         raise CircuitsError(f"{source}: no such GGUF file")
-    if near := get_close_matches(text.lower(), [*EMBEDDED, *PACKAGED], n=1, cutoff=0.8):
+    if "/" not in text and (near := get_close_matches(text.lower(), _SHORT, n=1, cutoff=0.8)):
         raise CircuitsError(f"{source}: names no model; did you mean {near[0]}?")
     name, _, revision = text.partition("@")
     if isinstance(source, Path) or text.startswith((".", "/", "~")) or name.count("/") > 1:

@@ -138,7 +138,8 @@ def require_same_run(path: Path, about: Mapping[str, object]) -> None:
     if file.exists():
         recorded = _recorded(file)
         expected = json.loads(json.dumps(about))
-        _require_same(path, {name: recorded.get(name) for name in expected}, expected)
+        of_these = {name: value for name, value in recorded.items() if name in expected}
+        _require_same(path, of_these, expected)
     elif (path / "result.json").exists():
         raise CircuitsError(
             f"{path}: holds a result but no run.json, so nothing tells what made it; choose "
@@ -156,6 +157,11 @@ def _recorded(file: Path) -> dict[str, object]:
 def _require_same(
     path: Path, recorded: Mapping[str, object], expected: Mapping[str, object]
 ) -> None:
+    if unsaid := sorted(set(expected) - set(recorded)):
+        raise CircuitsError(
+            f"{path}: an earlier version of this package began this run, and its run.json does "
+            f"not say with which {abbreviated(unsaid)}; choose another folder or remove it"
+        )
     names = sorted(set(recorded) | set(expected))
     changes = [_change(name, recorded.get(name), expected.get(name)) for name in names]
     if said := "; ".join(filter(None, changes)):

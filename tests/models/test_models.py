@@ -325,11 +325,14 @@ def test_a_series_is_in_the_order_of_its_steps(tmp_path):
 def test_sources_of_models(tmp_path):
     assert resolve("org/model@main") == ("org/model", "main")
     assert resolve("gpt2") == ("gpt2", None)
+    assert resolve("me/smollm2-135m") == ("me/smollm2-135m", None), "on the hub, by a short owner"
     assert resolve("newsroom-gpt2")[0].endswith("newsroom-gpt2")
     (tmp_path / "file").write_text("")
     for source, message in [
         (tmp_path / "nothing", "no such model folder"),
         ("a/b/c", "no such model folder"),
+        ("./gemma3-270m-it", "no such model folder"),
+        ("gemma3-270", "did you mean gemma3-270m"),
         ("", "^'': names no model; give a hub id"),
         ("@main", "^'@main': names no model"),
         (str(tmp_path / "file"), "give the model's folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -376,3 +377,20 @@ def test_a_result_that_nothing_tells_the_make_of_is_refused(compare, steps, tmp_
     compare(tmp_path, (layer(),))
     (tmp_path / "layer" / "seed-0" / "run.json").unlink()
     refused(compare, tmp_path, [({"targets": (layer(),)}, "a result but no run.json")], steps)
+
+
+def test_a_comparison_of_an_earlier_version_is_told_apart(compare, steps, tmp_path):
+    """It said less of itself: that is no change of settings."""
+    compare(tmp_path, (layer(),))
+    unsaid = {"adapter", "config", "dropouts", "heads", "ranks", "tokenizer"}
+    for folder in (tmp_path / "layer" / "seed-0", tmp_path):
+        file = folder / "run.json"
+        recorded = json.loads(file.read_text())
+        file.write_text(json.dumps({name: recorded[name] for name in recorded.keys() - unsaid}))
+    said = "an earlier version of this package began this run, .* with which "
+    case = {"targets": (layer(),)}
+    refused(
+        compare, tmp_path, [(case, f"{tmp_path}: {said}adapter, config, dropouts and 3")], steps
+    )
+    (tmp_path / "run.json").unlink()
+    refused(compare, tmp_path, [(case, f"{tmp_path}/layer/seed-0: {said}heads, ranks;")], steps)

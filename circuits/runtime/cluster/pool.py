@@ -157,14 +157,16 @@ class Pool:
         """Wait until something is done, and take note of it."""
         self._hire()
         self._assign()
+        if any(worker.ready for worker in self.workers):
+            # Now, and not at the last step: the pool may have rested since.
+            self._alone_since = time.monotonic()
         refs = {ref: worker for worker in self.workers for ref in worker.has}
         refs |= {worker.starting: worker for worker in self.workers if not worker.ready}
         done, _ = self._ray.wait(list(refs), num_returns=1, timeout=_LOOK)
         for ref in done:
             self._take(refs[ref], ref)
-        if any(worker.ready for worker in self.workers):
-            self._alone_since = time.monotonic()
-        elif time.monotonic() - self._alone_since > self.engine.start_timeout:
+        there = any(worker.ready for worker in self.workers)
+        if not there and time.monotonic() - self._alone_since > self.engine.start_timeout:
             raise CircuitsError(
                 f"engine: no worker could start in {self.engine.start_timeout:g} s; the cluster is "
                 "full or out of nodes (`ray status` tells); what is done so far is kept"

@@ -108,3 +108,19 @@ def test_answers_that_came_before_a_death_are_not_worked_out_again(deadly, monke
     with pytest.raises(CircuitsError, match=f"^pair {deadly}:"):
         outcomes(pool, 6)
     assert len(set(cluster.runs)) == len(cluster.runs) > 0
+
+
+def test_a_worker_that_dies_after_a_rest_of_the_pool_is_replaced(monkeypatch):
+    """The time without a worker begins with its death, and not with the call before."""
+    clock = [0.0]
+    monkeypatch.setattr(
+        "circuits.runtime.cluster.pool.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
+    pool = pool_of(Cluster([b"\x01"], loses=False), monkeypatch, retries=1)
+    pool.size = 1
+    assert outcomes(pool, 1) == [b"\x00"]
+    clock[0] = 2 * pool.engine.start_timeout
+    piece = Piece(Job(None, "the work", [], "key", []), b"\x01", "pair 1")
+    pool.submit(piece)
+    with pytest.raises(CircuitsError, match=r"^pair 1: 2 workers died on it"):
+        pool.finish(piece)
