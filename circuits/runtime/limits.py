@@ -28,6 +28,8 @@ HELD_DIFFERENCES_LIVE = 2**24
 LIVE_PAIRS_BYTES = 2**31
 """What all prompt pairs together may keep in the explorer, apart from the one in use: 2 GiB. A pair
 of 20 tokens of a model of 135 million parameters takes about 30 MiB."""
+LIVE_TASK_BYTES = 2**30
+"""What may be kept there of the runs of the task's pairs, on which circuits are measured."""
 AUDITED = 4  # layers whose scores are taken point by point, for the estimate of the error
 PATTERN_BYTES_CPU, PATTERN_BYTES_DEVICE = 2**21, 2**28
 """Bytes of one attention pattern that two models are compared by at a time: about a CPU's cache."""

@@ -17,6 +17,7 @@ from circuits.explorer.live.backends import backend_of
 from circuits.explorer.live.gate import Gate
 from circuits.explorer.live.messages import MOST_BYTES
 from circuits.explorer.live.serve import ExplorerServer
+from circuits.explorer.live.task_runs import TaskRuns
 from circuits.explorer.live.typed import swapped, typed_pairs
 from circuits.explorer.notebook import sharing_weights
 from circuits.graph import Circuit
@@ -340,3 +341,26 @@ def test_scores_made_here_make_a_circuit_that_is_read_back(typed, model, tmp_pat
     (tmp_path / "circuit.json").write_text(json.dumps({**made["circuit_file"], "edges": edges}))
     read = Circuit.load(tmp_path / "circuit.json")
     assert set(read.edges) == set(names) and read.provenance.method == "eap-ig"
+
+
+def test_runs_of_the_task_that_are_not_kept_are_made_again(model, task_pairs):
+    """Within what may be kept; f is the same whatever is kept."""
+    mask = torch.rand(model.layout.shape, generator=torch.Generator().manual_seed(1)) < 0.7
+    circuit = Circuit(model.layout, mask & model.layout.mask)
+    passes = []
+
+    def measured(task):
+        passes.clear()
+        handle = model.hf.base_model.register_forward_hook(lambda *_: passes.append(1))
+        try:
+            (*_, (n, f)) = task.faithfulness(circuit)
+        finally:
+            handle.remove()
+        assert n == 6 and abs(f.value) > 0
+        return (f.value, f.low, f.high), len(passes)
+
+    keeps, forgets = TaskRuns(model, task_pairs), TaskRuns(model, task_pairs, room=0)
+    first, again = measured(keeps), measured(keeps)
+    assert first[0] == again[0] == measured(forgets)[0] and again[1] < first[1]
+    assert measured(forgets) == first
+    assert set(keeps._runners) == set(range(len(keeps.batches))) and not forgets._runners

@@ -22,6 +22,7 @@ from circuits.explorer.live.typed import SOURCE, Typed, texts_of, tokens_of, typ
 from circuits.explorer.page import page
 from circuits.models import HookedModel
 from circuits.options.patching import PatchSpec
+from circuits.runtime.heap import release_freed
 from tasks.pairs import PairSet
 
 _MESSAGE_S = 0.08
@@ -218,6 +219,7 @@ class Desk:
             top_tokens = {"clean": pair.tops(pair.clean), "corrupted": pair.tops(pair.corrupted)}
             ends = pair.ends
         self._taken = _Taken(request_id, pair)
+        release_freed()  # a pair that goes leaves holes on the heap, more of them with every pair
         (prompt_pair,) = pairs.pairs
         sides = {"clean": prompt_pair.clean, "corrupted": prompt_pair.corrupted}
         answers = {"right": prompt_pair.answer, "wrong": prompt_pair.wrong}

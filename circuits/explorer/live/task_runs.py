@@ -15,19 +15,22 @@ from circuits.intervention import CircuitRunner
 from circuits.metrics import metric_for
 from circuits.models import HookedModel
 from circuits.runtime.batching import usual_batch_size
+from circuits.runtime.limits import LIVE_TASK_BYTES
 from circuits.statistics.estimate import Estimate, estimates
 from tasks.pairs import PairBatch, PairSet
 
 
 @dataclass
 class TaskRuns:
-    """A model and its task's pairs; each batch's clean and corrupted runs are made once.
+    """A model and its task's pairs; each batch's clean and corrupted runs are kept, or made again.
 
-    pairs: prompts that circuits are measured on.
+    pairs: prompts that circuits are measured on. room: bytes that may still be kept of their runs;
+    batches that would take more make theirs again for every circuit.
     """
 
     model: HookedModel
     pairs: PairSet
+    room: int = LIVE_TASK_BYTES
     _runners: dict[int, CircuitRunner] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,8 +64,11 @@ class TaskRuns:
         self, index: int, batch: PairBatch, circuit: Circuit
     ) -> Float[Tensor, "batch column"]:
         """The metric of the clean, the corrupted and the circuit's run."""
-        if index not in self._runners:
-            self._runners[index] = CircuitRunner(self.model, batch)
-        runner = self._runners[index]
+        runner = self._runners.get(index)
+        if runner is None:
+            runner = CircuitRunner(self.model, batch)
+            if (n_bytes := runner.n_bytes) <= self.room:
+                self._runners[index] = runner
+                self.room -= n_bytes
         runs = (runner.clean, runner.corrupted, runner.logits(circuit))
         return torch.stack([self.judge(logits, batch, runner.clean) for logits in runs], dim=1)
