@@ -86,12 +86,17 @@ class PartialResults:
             rows: what it puts a row into for each example, at `rows_path`.
 
         Raises:
-            CircuitsError: where the file is damaged, or holds other work.
+            CircuitsError: where the file is damaged, or holds other work, or less of the same.
         """
         if rows is not None:
             tensors = {**tensors, "checks": rows.checks}
         saved = self.load(n, identity)
         if saved:
+            if unkept := sorted(tensors.keys() - saved.keys()):
+                raise CircuitsError(
+                    f"{self.path}: an earlier version of this package began this work and kept "
+                    f"nothing of {', '.join(unkept)}; remove it, or write to another place"
+                )
             for name, tensor in tensors.items():
                 tensor.copy_(saved[name])
         if rows is not None:

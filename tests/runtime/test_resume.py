@@ -337,3 +337,14 @@ def test_it_is_written_when_it_is_time(tmp_path, monkeypatch):
     again.restore(3, {"what": "a test"}, {"filled": found})
     assert found.tolist() == [1, 2, 0]
     assert again.done.tolist() == [True, True, False]
+
+
+def test_work_of_a_version_that_kept_less_is_refused(tmp_path):
+    path, identity = tmp_path / NAME, {"what": "a test"}
+    earlier = PartialResults(path)
+    earlier.restore(2, identity, {"filled": torch.ones(2)})
+    earlier.keep(torch.tensor([0]))
+    earlier.write()
+    tensors = {"filled": torch.zeros(2), "presence": torch.zeros(1)}
+    with pytest.raises(CircuitsError, match=rf"{path}: an earlier version .* nothing of presence"):
+        PartialResults(path).restore(2, identity, tensors)
