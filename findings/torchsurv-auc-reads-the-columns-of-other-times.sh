@@ -4,14 +4,14 @@
 #
 # Versions: torchsurv 0.2.0, torchmetrics 1.9.0, torch 2.13.0, scipy 1.17.1, pandas 3.1.1, Python 3.11.
 # Behaviour: 1. `Auc` takes a square of risks, column j at the time of subject j, and without `new_time`
-# evaluates at the event times. It looks the columns up by place among the events, in the square of all: as soon
-# as anyone is censored, or the last event is the end, they belong to other subjects' times. With `new_time` and
-# the columns chosen by hand it is right.
+# evaluates at the event times. It looks the columns up by place among the events, in the square of all: behind
+# the first row that is left out (censored, or the last of all) they belong to other subjects' times. With
+# `new_time` and the columns chosen by hand it is right.
 # 2. `BrierScore.p_value(method="parametric", null_value=...)`: two-sided, the side is chosen by whether the
 # score is above 0.5, not above `null_value`. A score above the null value and below 0.5, as nearly all
 # are, has p = 1, however far it is.
 # Nothing is said of either.
-# Seen, 60 subjects, half of them censored: the best risk there is (who has left by then) has an AUC of 1 by
+# Seen, 60 subjects, about half of them censored: the best risk there is (who has left by then) has an AUC of 1 by
 # definition and with the times named, and 0.72 on average from the square, 0.52 at the lowest. A Brier score of
 # 0.22 against 0.1: p 5e-05 greater, 1 two-sided. The last line is "other columns, and one side for two".
 set -euo pipefail
