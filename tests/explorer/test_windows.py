@@ -229,3 +229,14 @@ def test_of_two_pairs_asked_for_at_once_the_last_stays(backend):
         typed = window.send(Prompts, do="prompts", **TYPED)
     assert [window.end(number)[0] for number in (of_task, typed)] == ["done", "done"]
     assert edge(window, pair_id=typed) == edge(window) != value
+
+
+def test_what_makes_pairs_ready_that_were_left_does_not_fill_the_queue(backend):
+    """Where clicks of others always come first, it would wait until the window may ask no more."""
+    window = Opened(backend)
+    with held(backend.worker):
+        for index in range(backend.worker.most - 2):
+            last = window.send(TaskPrompts, do="task_prompts", index=index)
+    assert window.end(last)[0] == "done"
+    settle(backend.worker)
+    assert window.desk._preparing is None and window.desk.pair.n_bytes > 0

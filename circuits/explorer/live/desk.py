@@ -99,6 +99,7 @@ class Desk:
     told: Callable[[int, str, Json], None]
     _taken: _Taken | None = None
     _jobs: dict[int, Job] = field(default_factory=dict)
+    _preparing: Job | None = None
 
     def ask(self, request: messages.Asked) -> None:
         """Put a request into the queue, or cancel one.
@@ -121,8 +122,11 @@ class Desk:
             del self._jobs[request.id]
             raise
         if isinstance(request, messages.Prompts | messages.TaskPrompts):
+            if self._preparing is not None:  # of a pair that is left
+                self.backend.worker.cancel(self._preparing)
+            self._preparing = Job(self, WORK, self._prepare(), self._prepared)
             with suppress(CircuitsError):  # where much is waiting, clicks make what they need
-                self.backend.worker.give(Job(self, WORK, self._prepare(), lambda _, __: None))
+                self.backend.worker.give(self._preparing)
 
     @property
     def pair(self) -> LivePair | None:
@@ -132,6 +136,11 @@ class Desk:
     def leave(self) -> None:
         """The window is closed: stop its work."""
         self.backend.worker.leave(self)
+        self._preparing = None
+
+    def _prepared(self, what: str, _: Json) -> None:
+        if what != "step":
+            self._preparing = None
 
     def _teller(self, number: int) -> Told:
         def told(what: str, content: Json) -> None:

@@ -66,7 +66,8 @@ class Worker:
             CircuitsError: where the window has too many waiting.
         """
         with self._changed:
-            if sum(queued.window is job.window for queued in self._jobs) >= self.most:
+            mine = [queued for queued in self._jobs if queued.window is job.window]
+            if sum(not queued.cancelled for queued in mine) >= self.most:
                 raise CircuitsError(
                     f"{self.most} requests of this window are waiting; cancel some, or wait"
                 )
