@@ -57,7 +57,7 @@ def model_identity(model: TunedModel) -> dict[str, object]:
     adapters = dict(model.peft_config) if isinstance(model, PeftModel) else {}
     return {
         "model": fingerprint_model(model),
-        "config": dict(_leaves(model.config.to_diff_dict())),
+        "config": dict(_leaves(model.config.to_dict())),
         "dropouts": {
             name: module.p
             for name, module in model.named_modules()
@@ -121,10 +121,10 @@ def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _leaves(value: Mapping[str, object], place: str = "") -> Iterator[tuple[str, object]]:
     """What a configuration says, by dotted names."""
     for key, inner in value.items():
-        name = f"{place}.{key}" if place else str(key)
+        name = f"{place}.{key}" if place else key
         if isinstance(inner, Mapping) and inner:
-            yield from _leaves(inner, name)
-        elif str(key) not in _NO_PART and not str(key).startswith("_"):
+            yield from _leaves({str(part): held for part, held in inner.items()}, name)
+        elif key not in _NO_PART and not key.startswith("_"):
             yield name, _plain(inner)
 
 

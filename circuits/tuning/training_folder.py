@@ -37,6 +37,7 @@ _WRITTEN = (
     r"run\.json|state-\d+|training_log\.json|training_log\.csv|tensorboard|step-\d+|result\.json"
 )
 _STATE = re.compile(r"state-(\d+)")
+_OF_LIBRARIES = ("config", "adapter")  # another version of a library may know one value more
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,23 @@ def _require_same(
             f"{path}: an earlier version of this package began this run, and its run.json does "
             f"not say with which {abbreviated(unsaid)}; choose another folder or remove it"
         )
+    recorded, expected = _said_by_both(recorded, expected), _said_by_both(expected, recorded)
     names = sorted(set(recorded) | set(expected))
     changes = [_change(name, recorded.get(name), expected.get(name)) for name in names]
     if said := "; ".join(filter(None, changes)):
         raise CircuitsError(
             f"{path}: holds another run ({said}); choose another folder or remove it"
         )
+
+
+def _said_by_both(identity: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
+    """An identity without the values of libraries that the other one does not know."""
+    said = dict(identity)
+    for name in _OF_LIBRARIES:
+        here, there = identity.get(name), other.get(name)
+        if isinstance(here, dict) and isinstance(there, dict):
+            said[name] = {key: value for key, value in here.items() if key in there}
+    return said
 
 
 def _change(name: str, was: object, now: object) -> str:

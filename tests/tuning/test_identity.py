@@ -182,6 +182,21 @@ def test_a_killed_training_refuses_whatever_is_changed(run, steps, tmp_path, oth
     assert run(tmp_path, settings=same) == 4, "what changes nothing goes on after step 2"
 
 
+def test_a_value_that_one_version_of_a_library_does_not_know_is_no_change(run, steps, tmp_path):
+    steps.most = 3
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    steps.clear()
+    steps.most = 999
+    file = tmp_path / "run.json"
+    recorded = json.loads(file.read_text())
+    for of_library, name in (("config", "resid_pdrop"), ("adapter", "default.lora_alpha")):
+        del recorded[of_library][name]
+        recorded[of_library]["of.another.version"] = 1
+    file.write_text(json.dumps(recorded))
+    assert run(tmp_path) == 4, "goes on after step 2"
+
+
 def test_heads_are_known_by_the_adapter_that_was_restricted(model_folder):
     arguments = {"adapter": {}, "base": {}, "change": lambda network: None}
     model = made(model_folder("gpt2"), head=("a1.h0<q>", "a1.h1<v>"), **arguments)
