@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import circuits.options
-from circuits.options.declared import Options
+from circuits.options.declared import Options, Sensible
 from circuits.options.listing import settings
 from circuits.runtime.files import write_text
 
@@ -33,6 +33,9 @@ is a flag (`batch_size` is `--batch-size`; `circuits VERB --help` says which ver
 recipe a key. A dataclass that builds on another has the settings of that one too. "none" as the
 default means that the value is found by itself, or that the question is left out, as the sentence
 says.
+
+"sensible" says which numbers a page has a reason for, mostly a measurement; "why" leads there. It
+is advice: other valid numbers are taken too. "-" means that no page has a reason for a number.
 """
 
 
@@ -71,9 +74,10 @@ def _section(kind: type[Options]) -> str:
     lines = [f"### `{kind.__name__}`\n", f"{summary}{base_note}\n"]
     rows = settings(kind)
     if rows:
-        lines += ["| setting | default | valid | meaning |", "|---|---|---|---|"]
+        lines += ["| setting | default | valid | sensible | meaning |", "|---|---|---|---|---|"]
         lines += [
-            f"| `{row.name}` | {_cell(row.default)} | {row.valid} | {_filled(row.meaning)} |"
+            f"| `{row.name}` | {_cell(row.default)} | {row.valid} | {_advice(row.sensible)} "
+            f"| {_filled(row.meaning)} |"
             for row in rows
         ]
         lines.append("")
@@ -82,6 +86,10 @@ def _section(kind: type[Options]) -> str:
 
 def _cell(default: str | None) -> str:
     return "must be given" if default is None else default
+
+
+def _advice(sensible: Sensible | None) -> str:
+    return "-" if sensible is None else f"{sensible} ([why]({sensible.page}))"
 
 
 def _filled(meaning: str) -> str:

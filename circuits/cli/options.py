@@ -14,7 +14,7 @@ import typer
 from circuits.cli.flags import Given, Without
 from circuits.cli.steps import step
 from circuits.errors import CircuitsError
-from circuits.options.choices import Positive
+from circuits.options.choices import ScoredPairs
 from circuits.options.declared import Options, narrowed
 from circuits.options.engine import EngineOptions, RayEngine
 from circuits.options.model import LoadOptions
@@ -71,7 +71,7 @@ class DataOptions(Options):
     data: Path | None = None
     task_option: list[str] | None = None
     skip_bad_rows: bool = False
-    n: Positive | None = None
+    n: ScoredPairs | None = None
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from circuits.graph.findings import RankingChoice, RankingTrial
 from circuits.graph.levels import empty_like, select_size
 from circuits.intervention.ablation import MeanActivations
 from circuits.models import HookedModel
-from circuits.options.choices import Ablation, Count, Ranking, Share, Strategy
+from circuits.options.choices import Ablation, Count, PositiveRatio, Ranking, Strategy
 from circuits.options.declared import Options
 from circuits.options.run import RunOptions
 from circuits.runtime.resume import Pieces
@@ -38,7 +38,7 @@ class RankingTrials(Options):
 
     size: Count
     strategy: Strategy | None = None
-    positive_ratios: tuple[Share, ...] = (0.8,)
+    positive_ratios: tuple[PositiveRatio, ...] = (0.8,)
 
 
 def choose_ranking(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from circuits.options.choices import Quadrature, Share
-from circuits.options.declared import Options
+from circuits.options.declared import Options, Sensible
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,10 @@ class AttributionOptions(Options):
     """
 
     method: str = "eap-ig"
-    steps: int | Literal["auto"] | None = None
-    tolerance: float | None = None
+    steps: Annotated[
+        int | Literal["auto"] | None, Sensible(5, 10, "quadrature.md#a-real-model")
+    ] = None
+    tolerance: Annotated[float, Sensible(0.02, 0.05, "quadrature.md#stepsauto")] | None = None
     quadrature: Quadrature | None = None
     force: bool = False
 

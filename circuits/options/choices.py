@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from circuits.options.declared import Within
+from circuits.options.declared import Sensible, Within
 
 Count = Annotated[int, Within(at_least=0)]
 Positive = Annotated[int, Within(at_least=1)]
 Fraction = Annotated[float, Within(above=0, at_most=1)]
 Share = Annotated[float, Within(at_least=0, at_most=1)]
+PositiveRatio = Annotated[Share, Sensible(0.8, 0.8, "benchmarks.md")]
+"""Share of a mixed ranking that is taken by signed score."""
+ScoredPairs = Annotated[
+    Positive, Sensible(32, 256, "statistics.md#how-many-examples", "to score edges")
+]
+Resamples = Annotated[
+    int, Within(at_least=100), Sensible(500, math.inf, "statistics.md#do-the-intervals-hold")
+]
+"""Bootstrap resamples of which an interval is made."""
+HalvedPairs = Annotated[
+    int, Within(at_least=2), Sensible(16, math.inf, "evaluation.md#evaluating-a-circuit")
+]
+"""Pairs of which one half is searched on and the other reported on."""
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 Quantisation = Literal["int8", "nf4"]

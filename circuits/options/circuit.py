@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from circuits.options.choices import Fraction, Ranking, RankingOrAuto, Share, Strategy
-from circuits.options.declared import Options, Within
+from circuits.options.choices import Fraction, PositiveRatio, Ranking, RankingOrAuto, Strategy
+from circuits.options.declared import Options, Sensible, Within
+
+SensibleFraction = Annotated[
+    Fraction, Sensible(0.01, 0.1, "real-models.md#scores-and-rankings", "of edges")
+]
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class OrderOptions(Options):
     """
 
     strategy: Strategy | None = None
-    positive_ratio: Share | None = None
+    positive_ratio: PositiveRatio | None = None
 
 
 @dataclass(frozen=True)
@@ -53,5 +58,7 @@ class CircuitOptions(OrderOptions):
     """
 
     ranking: RankingOrAuto = "auto"
-    choose: Annotated[int, Within(at_least=2)] = 16
-    fraction: Fraction = 0.1
+    choose: Annotated[
+        int, Within(at_least=2), Sensible(16, math.inf, "real-models.md#what-the-defaults-give")
+    ] = 16
+    fraction: SensibleFraction = 0.1

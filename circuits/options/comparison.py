@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from circuits.errors import CircuitsError
-from circuits.options.choices import Fraction, Positive
-from circuits.options.declared import Options, Within
+from circuits.options.choices import Fraction, Positive, Resamples
+from circuits.options.declared import Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class ResampleOptions(Options):
         n_resamples: Bootstrap resamples.
     """
 
-    n_resamples: Annotated[int, Within(at_least=100)] = 1000
+    n_resamples: Resamples = 1000
 
 
 @dataclass(frozen=True, kw_only=True)

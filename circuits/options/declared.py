@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from types import UnionType
 from typing import (
     TYPE_CHECKING,
+    Annotated,
     ClassVar,
     Literal,
     TypeVar,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 T = TypeVar("T", bound="Options")
+N = TypeVar("N")
 _Checks = dict[str, tuple[tuple[str, ...] | None, "Within | None"]]
 _hints: dict[type[Options], dict[str, object]] = {}
 _checked: dict[type[Options], _Checks] = {}
@@ -59,6 +61,37 @@ class Within:
         return " and ".join(
             f"{name} {bound:g}" for name, bound in bounds.items() if math.isfinite(bound)
         )
+
+
+@dataclass(frozen=True)
+class Sensible:
+    """Values that a page has a reason for: `Annotated[int, Sensible(5, 10, "quadrature.md")]`.
+
+    It is advice: a value outside of them is valid all the same.
+
+    Attributes:
+        least: the smallest of them.
+        most: the largest of them; infinity where there is none.
+        page: the page of docs/ that says why, with its anchor.
+        scope: what they hold for, such as "on SmolLM2"; empty for all uses of the setting.
+    """
+
+    least: int | float
+    most: int | float
+    page: str
+    scope: str = ""
+
+    def __contains__(self, value: int | float) -> bool:
+        return self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        if self.least == self.most:
+            values = f"{self.least:g}"
+        elif math.isinf(self.most):
+            values = f"at least {self.least:g}"
+        else:
+            values = f"{self.least:g} to {self.most:g}"
+        return f"{values} {self.scope}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -123,6 +156,23 @@ def hints(kind: type[Options]) -> dict[str, object]:
         types = get_type_hints(kind, include_extras=True)
         _hints[kind] = {field.name: types[field.name] for field in fields(kind)}
     return _hints[kind]
+
+
+def noted(hint: object, kind: type[N]) -> N | None:
+    """What `Annotated` adds to a type, or to a part of a union or tuple.
+
+    Args:
+        hint: a type, such as `Annotated[int, Within(at_least=1)] | None`.
+        kind: of the note, such as `Within`.
+
+    Returns:
+        The first note of that kind; None where there is none.
+    """
+    for note in getattr(hint, "__metadata__", ()):
+        if isinstance(note, kind):
+            return note
+    inner = get_args(hint) if get_origin(hint) in (Annotated, Union, UnionType, tuple) else ()
+    return next((note for part in inner if (note := noted(part, kind)) is not None), None)
 
 
 def literals(hint: object) -> tuple[str, ...]:
@@ -245,7 +295,8 @@ def _checks(kind: type[Options]) -> _Checks:
     """Words and bounds of the fields that have them."""
     if kind not in _checked:
         checks = {
-            name: (literals(hint) or None, _bounds(hint)) for name, hint in hints(kind).items()
+            name: (literals(hint) or None, noted(hint, Within))
+            for name, hint in hints(kind).items()
         }
         _checked[kind] = {name: check for name, check in checks.items() if check != (None, None)}
     return _checked[kind]
@@ -262,14 +313,6 @@ def _known_keys(kind: type[Options], parents: list[str]) -> str:
             if isinstance(candidate, type) and issubclass(candidate, Options)
         )
     return f"; known: {', '.join(hints(kind))}"
-
-
-def _bounds(hint: object) -> Within | None:
-    for part in getattr(hint, "__metadata__", ()):
-        if isinstance(part, Within):
-            return part
-    inner = get_args(hint) if get_origin(hint) in (Union, UnionType, tuple) else ()
-    return next((bounds for part in inner if (bounds := _bounds(part)) is not None), None)
 
 
 def _is_number(value: object) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 from circuits.options.choices import (
     Ablation,
     Count,
+    HalvedPairs,
     Level,
     NullWeights,
     Perturbation,
     Positive,
 )
-from circuits.options.declared import Options, Within
+from circuits.options.declared import Options, Sensible, Within
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class MinimalityConfig(Options):
     level: Level | None = None
     n_controls: Count = 50
     epsilon: Annotated[float, Within(above=0)] = 0.005
-    n_pairs: Positive | None = None
+    n_pairs: (
+        Annotated[Positive, Sensible(8, math.inf, "evaluation.md#evaluating-a-circuit")] | None
+    ) = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class CompletenessConfig(Options):
     n_sets: Positive = 10
     n_steps: Positive = 4
     n_candidates: Positive = 6
-    n_pairs: Annotated[int, Within(at_least=2)] | None = None
+    n_pairs: HalvedPairs | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class BackupsConfig(Options):
     n_steps: Positive = 4
     n_candidates: Positive = 6
     min_growth: Annotated[float, Within(above=0)] = 0.02
-    n_pairs: Annotated[int, Within(at_least=2)] | None = None
+    n_pairs: HalvedPairs | None = None
 
 
 @dataclass(frozen=True)

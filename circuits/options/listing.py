@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from circuits.options.declared import Options, Within, hints, sentence
+from circuits.options.declared import Options, Sensible, Within, hints, noted, sentence
 
 _PLAIN: dict[object, str] = {
     bool: "true or false",
@@ -26,12 +26,14 @@ class Setting:
     """A field in words.
 
     name: of the field. default: as it is written; None where it must be given.
-    valid: what it can be. meaning: a sentence.
+    valid: what it can be. sensible: which values a page has a reason for; None where none has.
+    meaning: a sentence.
     """
 
     name: str
     default: str | None
     valid: str
+    sensible: Sensible | None
     meaning: str
 
 
@@ -46,7 +48,13 @@ def settings(kind: type[Options]) -> list[Setting]:
     """
     own_fields = vars(kind).get("__annotations__", {})
     return [
-        Setting(field.name, _default(field), valid(hints(kind)[field.name]), _meaning(kind, field))
+        Setting(
+            field.name,
+            _default(field),
+            valid(hints(kind)[field.name]),
+            noted(hints(kind)[field.name], Sensible),
+            _meaning(kind, field),
+        )
         for field in fields(kind)
         if field.name in own_fields
     ]

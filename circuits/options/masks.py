@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from circuits.options.choices import Positive, Share
-from circuits.options.declared import Options, Within
+from circuits.options.declared import Options, Sensible, Within
 
 MaskAblation = Literal["corrupted", "mean", "optimal"]
 """What stands in for what is masked: the corrupted run, means over the pairs' clean prompts, or
@@ -41,9 +42,15 @@ class MaskConfig(Options):
     size: Positive
     objective: MaskObjective = "kl-divergence"
     ablation: MaskAblation = "corrupted"
-    epochs: Positive = 40
+    epochs: Annotated[
+        Positive, Sensible(30, math.inf, "masks.md#what-it-is-worth", "on SmolLM2")
+    ] = 40
     pairs_per_step: Positive = 8
-    start: Annotated[float, Within(at_least=1)] = 3.0
+    start: Annotated[
+        float,
+        Within(at_least=1),
+        Sensible(3, 3, "masks.md#what-it-is-worth", "from EAP-IG's scores on SmolLM2"),
+    ] = 3.0
     closing: Share = 0.5
     settling: Share = 0.7
     contrast: Above0 = 2.0

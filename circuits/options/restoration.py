@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from circuits.errors import CircuitsError
-from circuits.options.choices import Count, Positive
-from circuits.options.declared import Options, Within
+from circuits.options.choices import Count, Positive, Resamples
+from circuits.options.declared import Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,7 @@ class RestorationConfig(Options):
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
     greedy: Count = 4
     draws: Positive = 10
-    n_resamples: Annotated[int, Within(at_least=100)] = 1000
+    n_resamples: Resamples = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ from circuits.options.choices import (
     RemovalLevel,
     TrialOrder,
 )
-from circuits.options.declared import Options, Within
+from circuits.options.declared import Options, Sensible, Within
 
 RESOLUTION = 1e-5
 
@@ -46,7 +46,7 @@ class AcdcConfig(Options):
     level: RemovalLevel = "edge"
     order: TrialOrder = "backward"
     ablation: Ablation = "corrupted"
-    resolution: float = RESOLUTION
+    resolution: Annotated[float, Sensible(RESOLUTION, math.inf, "search.md#acdc")] = RESOLUTION
     width: Positive | None = None
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 
 from circuits.errors import CircuitsError
 from circuits.options.choices import AdapterPart, Count, LogFormat, LoraCondition, Positive
-from circuits.options.declared import Options, Within
+from circuits.options.declared import Options, Sensible, Within
 
 WARMUP_STEPS = 10
 
@@ -183,7 +183,13 @@ class LoraOptions(AdapterOptions):
     rank: Positive = 8
 
 
-Rate = Annotated[float, Within(above=0, below=math.inf)]
+TriedRate = Annotated[
+    float,
+    Within(above=0, below=math.inf),
+    Sensible(
+        0.001, 0.03, "results/lora.md#how-well-does-each-condition-learn", "on the embedded model"
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +202,7 @@ class RateGrid(Options):
             their own and a seed that no run has.
     """
 
-    learning_rates: tuple[Rate, ...] = ()
+    learning_rates: tuple[TriedRate, ...] = ()
     tuning_steps: Positive | None = None
 
     def __post_init__(self) -> None:

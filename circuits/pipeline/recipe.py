@@ -7,6 +7,7 @@ filled in, and the recipe as resolved is written into the run folder.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -17,10 +18,10 @@ import yaml
 
 from circuits.errors import CircuitsError
 from circuits.options.attribution import AttributionOptions, MetricOptions
-from circuits.options.choices import Count, LayerCriterion, Positive
+from circuits.options.choices import Count, LayerCriterion, Positive, ScoredPairs
 from circuits.options.circuit import CircuitOptions
 from circuits.options.comparison import ComparisonOptions
-from circuits.options.declared import Options, Within, options_from
+from circuits.options.declared import Options, Sensible, Within, options_from
 from circuits.options.engine import RayEngine
 from circuits.options.evaluation import EvalConfig, PerturbationOptions
 from circuits.options.model import ModelOptions
@@ -54,8 +55,10 @@ class PairsSection(Options):
         evaluate: Pairs to evaluate on (test).
     """
 
-    score: Positive = 64
-    evaluate: Positive = 100
+    score: ScoredPairs = 64
+    evaluate: Annotated[
+        Positive, Sensible(32, math.inf, "real-models.md#what-a-good-guess-gets-wrong")
+    ] = 100
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,6 +140,8 @@ def flags(verb):
 
 def words(hint):
     """What the help names as a field's values."""
+    if get_origin(hint) is Annotated:
+        return words(get_args(hint)[0])
     return [*(["int"] if int in get_args(hint) and literals(hint) else []), *literals(hint)]
 
 
