@@ -107,7 +107,7 @@ def write_circuit(folder, model):
 
 
 @pytest.mark.parametrize("document", WITH_EXAMPLES, ids=lambda path: str(path.relative_to(ROOT)))
-@pytest.mark.exhaustive_but("README.md", "docs/tasks.md")
+@pytest.mark.exhaustive_but("README.md", "docs/tasks.md", "docs/tour.md")
 def test_examples_run(document, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path, words)
