@@ -11,6 +11,7 @@ source: `<!-- not run: needs gpt2 from the hub -->`.
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ EXAMPLE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```python\n(?P<source>.*?)```", re.S
 )
 COMMAND = re.compile(r"(?:^|`| {4})circuits ([a-z]+)([^`\n]*)", re.M)
+BLOCK = re.compile(r"^ *```(?:bash|sh)?\n(.*?)^ *```|((?:^ {4}.*\n)+)", re.M | re.S)
 NOT_RUN = 1
 LAYERS = {"patching.md": 7}  # it names heads of layer 5
 PAIRS = 6
@@ -135,6 +137,23 @@ def test_commands_name_verbs_and_flags_that_there_are():
             told += [(document.name, verb, flag) for flag in given]
     unknown = [one for one in told if one[2] not in {"--help", *flags.get(one[1], ())}]
     assert not unknown and len(told) > 150
+
+
+def test_the_command_line_takes_every_command_with_its_values():
+    """As far as it reads them before it starts: types, choices, what goes together by its form."""
+    verbs = typer.main.get_command(app).commands
+    read = []
+    for document in [*DOCUMENTS, ROOT / "CONTRIBUTING.md"]:
+        text = re.sub(EXAMPLE, "", document.read_text(encoding="utf-8"))
+        for fenced, indented in BLOCK.findall(text):
+            for line in (fenced or indented).replace("\\\n", " ").splitlines():
+                command = re.match(r"[ $]*circuits ([a-z]+)\b(.*)", line)
+                if command and command[1] in verbs:  # else a line of what a command says
+                    verbs[command[1]].make_context(
+                        command[1], shlex.split(command[2], comments=True)
+                    )
+                    read.append(line)
+    assert len(read) > 60
 
 
 def test_examples_that_are_not_run_are_few_and_say_why():

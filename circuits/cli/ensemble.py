@@ -41,7 +41,9 @@ def ensemble(
     size: Annotated[
         int | None,
         typer.Option(
-            help="Choose the weights for circuits of this size, on pairs of their own.", min=1
+            help="Choose the weights for circuits of this size, on pairs of their own.",
+            parser=use.read_size,
+            metavar="<int>",
         ),
     ] = None,
     draws: Annotated[
