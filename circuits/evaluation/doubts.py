@@ -12,6 +12,7 @@ from circuits.evaluation.results import (
     Undefined,
 )
 from circuits.evaluation.stability_verdict import stability_verdict
+from circuits.format import p_value
 from circuits.statistics.estimate import Estimate
 
 
@@ -129,7 +130,7 @@ def _clusters(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
         return
     figures = (
         f"within two groups {groups.within:.0%} of the variance is left; where there is only one "
-        f"group it would be {groups.expected:.0%}; p = {groups.p:.3f}, {groups.n} examples"
+        f"group it would be {groups.expected:.0%}; {p_value(groups.p)}, {groups.n} examples"
     )
     if not groups.has_groups:
         yield "groups of prompts", f"no more than one group is shown ({figures})"
@@ -150,12 +151,12 @@ def _tests(evaluation: CircuitEvaluation) -> Iterator[tuple[str, str]]:
     yield (
         "test of equivalence",
         f"{_verdict(equivalence.rejected)}: the circuit is above the model on {equivalence.above} "
-        f"examples and below it on {equivalence.below}, p = {equivalence.p:.3f}",
+        f"examples and below it on {equivalence.below}, {p_value(equivalence.p)}",
     )
     yield (
         "test of independence",
         f"{_verdict(independence.rejected)}: the model without the circuit keeps f "
-        f"{independence.rest:.3f}, p = {independence.p:.3f}",
+        f"{independence.rest:.3f}, {p_value(independence.p)}",
     )
     lean = evaluation.minimality
     if isinstance(lean, Minimality) and lean.test is not None:

@@ -89,9 +89,9 @@ class Condition:
         if self.circuit is None or self.control is None:
             return f"nothing can be said: {self.undefined_reason}"
         text = (
-            f"the circuit keeps {self.circuit.value:.0%} of the behaviour (95 % interval "
-            f"{self.circuit.low:.0%} to {self.circuit.high:.0%}), a random one of its size "
-            f"{self.control.value:.0%}"
+            f"the circuit keeps {self.circuit.value:z.0%} of the behaviour (95 % interval "
+            f"{self.circuit.low:z.0%} to {self.circuit.high:z.0%}), a random one of its size "
+            f"{self.control.value:z.0%}"
         )
         if not self.circuit.above(self.control):
             text += "; that it keeps more than a random one is not shown"

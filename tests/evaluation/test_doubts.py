@@ -361,6 +361,7 @@ def test_every_doubt_is_answered_in_a_line(known):
     assert lines["another circuit that shares nothing with it"].startswith("none of these sizes")
     assert "no node was found" in lines["backups"]
     assert lines["groups of prompts"].startswith("two, of 16 and 8")
+    assert not any("p = 0.00" in line for line in lines.values()), "p < 0.001 in place of 0"
     again = CheckpointEvaluation.model_validate_json(
         CheckpointEvaluation(**dict(found)).model_dump_json()
     )

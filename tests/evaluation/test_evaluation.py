@@ -138,6 +138,11 @@ def test_an_empty_circuit_is_refused(scored):
             "its size 20%; that it keeps more than a random one is not shown",
         ),
         (
+            Condition("m", Estimate(0.767, 0.55, 1.07, 16), Estimate(-0.001, -0.002, 0.0, 16)),
+            "the circuit keeps 77% of the behaviour (95 % interval 55% to 107%), a random one of "
+            "its size 0%",
+        ),
+        (
             Condition("m", None, None, undefined_reason="both are 2"),
             "nothing can be said: both are 2",
         ),
