@@ -1,6 +1,8 @@
 """Freed memory goes back to the system when that is asked for, where glibc would keep it."""
 
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -25,7 +27,14 @@ def left_when_freed():
     platform.libc_ver()[0] != "glibc", reason="another C library keeps other blocks"
 )
 def test_large_blocks_go_back_at_once_within():
-    """A hole that is there already may be taken, and is kept."""
+    """In a process of its own: other tests leave holes, which blocks may be taken from."""
+    child = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=True)
+    within, without = map(int, child.stdout.split())
+    assert within < 30e6 and without > 60e6
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
     with given_back_from(2**20):
-        assert left_when_freed() < 30e6
-    assert left_when_freed() > 60e6
+        within = left_when_freed()
+    sys.stdout.write(f"{within} {left_when_freed()}\n")
