@@ -10,6 +10,7 @@ from circuits.comparison.variance import (
     standard_error,
     sums_of_squares,
 )
+from circuits.graph import Layout
 from circuits.graph.edge_values import EdgeValues
 
 
@@ -54,7 +55,19 @@ def split(layout, change, noise, n=40, seed=0):
     return decompose_variance(*sides, permutations=300, seed=2)
 
 
-def test_observed_shares_match_least_squares(layout):
+LAYOUTS = {
+    "plain": Layout(2, 2, 2),
+    "grouped": Layout(2, 4, 2),
+    "parallel": Layout(2, 2, 2, parallel=True),
+    "two streams": Layout(2, 2, 2, n_encoder_layers=2),
+    "two streams and biases": Layout(2, 2, 2, n_encoder_layers=1, bias=True),
+    "one head": Layout(1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_observed_shares_match_least_squares(name):
+    layout = LAYOUTS[name]
     draw = torch.Generator().manual_seed(3)
     before, after = torch.randn(2, 20, layout.n_edges, generator=draw).double()
     sides = [EdgeValues(layout, side) for side in (before, after)]

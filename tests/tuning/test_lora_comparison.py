@@ -23,6 +23,7 @@ from circuits.tuning.conditions import lora_targets
 from circuits.tuning.lora_comparison import ComparedExamples, compare_lora_targets
 from circuits.tuning.lora_result import LoraComparison, RunResult
 from circuits.tuning.lora_targets import LoraTarget
+from circuits.tuning.planned_runs import planned_trials, run_settings, trial_settings
 from circuits.tuning.rouge import evaluate_summaries
 from circuits.tuning.targets import adapter_ranks, trainable_parameters
 
@@ -302,3 +303,15 @@ def test_a_comparison_on_another_device(small_gpt2_folder, data, tmp_path):
     for one, other in zip(found.runs, expected.runs, strict=True):
         assert one.scores.loss != found.base.loss  # the generator differs: loading draws
         assert one.scores.loss == pytest.approx(other.scores.loss, rel=2e-2)
+
+
+def test_a_trial_shorter_than_a_checkpoints_step_is_planned():
+    training = FinetuneSettings(
+        steps=20, learning_rate=1e-3, warmup_steps=8, checkpoint_steps=(15,), validate_every=5
+    )
+    protocol = LoraProtocol(training=training, learning_rates=(1e-2,), tuning_steps=6)
+    (planned,) = planned_trials([LoraTarget.standard()], protocol)
+    trial = trial_settings(planned, protocol)
+    assert (trial.steps, trial.warmup_steps, trial.validate_every) == (6, 6, 6)
+    assert trial.learning_rate == 1e-2 and trial.checkpoint_steps == ()
+    assert run_settings(planned, protocol).checkpoint_steps == (15,)
